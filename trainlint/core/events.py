@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from trainlint.core.facts import (
+    Cause,
     Certainty,
     LossFacts,
     ModelFacts,
     OptimizerFacts,
     Origin,
+    Share,
     Site,
 )
 
@@ -47,6 +49,17 @@ class TrainStep(Event):
     """`transformers.Trainer` and the like, when the step is inside it."""
     checkpointing: Certainty = Certainty.NO
     """Gradient checkpointing is on, so that a loss of frozen parameters still requires grad."""
+
+    @property
+    def nothing_trains(self) -> bool:
+        """Every model of the step is known to be frozen from end to end."""
+        return bool(self.models) and all(m.trainable.share is Share.NONE for m in self.models)
+
+    def frozen_by(self, cause: Cause) -> tuple[ModelFacts, ...]:
+        """The models that this cause froze, if nothing else of the step trains."""
+        if not self.nothing_trains:
+            return ()
+        return tuple(m for m in self.models if m.frozen.cause is cause)
 
 
 class Evidence(Enum):
@@ -254,6 +267,10 @@ class ModeOverride:
     uses_mode: bool
     runs_training: bool
     is_attribute: bool = False
+    inert: bool = False
+    """Its body does nothing but return: the idiom that fixes a module's mode on purpose."""
+    forces_eval: bool = False
+    """It puts the module in eval whatever `mode` says, on purpose: `super().train(False)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,8 +317,18 @@ class AdaptersInjected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSaved(Event):
+    """Only the adapters of a model were saved: `PeftModel.save_pretrained(...)` and the like."""
+
+    model: ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochLoop(Event):
-    """An epoch loop draws again from a loader that a DistributedSampler feeds."""
+    """An epoch loop draws again from a loader that a DistributedSampler feeds.
+
+    `site` is the statement of the epoch loop, not of the loop over the loader inside it.
+    """
 
     sampler: str
     shuffles: Certainty

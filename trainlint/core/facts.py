@@ -139,6 +139,8 @@ class AdapterFacts:
     unloaded: Origin | None = field(default=None, compare=False)
     """Where `merge_and_unload()`/`unload()` emptied the wrapper, if it is still used."""
     base_trainable: TrainableFact = TrainableFact()
+    base_trained: Origin | None = field(default=None, compare=False)
+    """The last backward that filled gradients of unfrozen base weights which then stepped."""
     head_fresh_untrained: Origin | None = field(default=None, compare=False)
     """A freshly initialised task head that is frozen and not saved."""
     input_grad_missing: Origin | None = field(default=None, compare=False)
@@ -165,6 +167,14 @@ class ModelFacts:
     """Where `model.training = ...` was assigned and did not reach the sub-modules."""
     managed: bool = False
     """A framework (HF Trainer, Lightning) sets the mode around each step."""
+
+    @property
+    def frozen(self) -> TrainableFact:
+        """Why nothing of it trains: what PEFT did to its adapters, else what happened to all."""
+        adapters = self.adapters
+        if adapters and adapters.trainable.share is Share.NONE and adapters.trainable.cause:
+            return adapters.trainable
+        return self.trainable
 
 
 @dataclass(frozen=True, slots=True)
