@@ -84,6 +84,10 @@ class Evaluation(Event):
     in_loop: bool = False
     trained_elsewhere: Origin | None = field(default=None, compare=False)
     """Where the same model is trained in the same program, if it is."""
+    needs_train: bool = False
+    """It gives losses only in train mode (torchvision's detectors) and was given targets."""
+    result_used: Certainty = Certainty.UNKNOWN
+    """NO if the forward's result is dropped: it runs for its statistics only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,8 @@ class ReferenceForward(Event):
     model: ModelFacts
     student: str
     backward: Site
+    follows: Certainty = Certainty.UNKNOWN
+    """Whether its weights are a moving average of the student's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +135,32 @@ class BackwardWithoutStep(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GradientsCleared(Event):
+    """`zero_grad()` of an optimizer or of its model; facts are those before it."""
+
+    optimizer: OptimizerFacts
+    between_micro_batches: bool = False
+    """The loop steps only every n-th round (`(i + 1) % n == 0`) and clears in every round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWithoutBackward(Event):
+    """A loop steps an optimizer and no path ever runs a backward that reaches its parameters."""
+
+    optimizer: OptimizerFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerStep(Event):
     """A learning rate scheduler stepped; `before_optimizer`: its optimizer has never stepped."""
 
     name: str
     optimizer: OptimizerFacts
     before_optimizer: Certainty
+    same_loop: Certainty = Certainty.UNKNOWN
+    """Whether the optimizer steps later in the same round of the innermost loop around this."""
+    epoch_given: bool = False
+    """An epoch was passed: the learning rate does not depend on how often it stepped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +170,10 @@ class GradientsClipped(Event):
     optimizer: OptimizerFacts
     never_before_step: bool = False
     """On no path does a step of that optimizer follow before the next clearing or backward."""
+    measures: bool = False
+    """The limit is infinite: the call only measures the norm."""
+    limit_scaled: bool = False
+    """The limit was multiplied by the GradScaler's factor by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,8 @@ class ModeFact:
     mode: Mode = Mode.UNKNOWN
     cause: Cause | None = None
     origin: Origin | None = field(default=None, compare=False)
+    by: str = field(default="", compare=False)
+    """The project's function that set it, as a call: `evaluate()`; empty outside functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class PartFact:
     name: str
     mode: ModeFact
     sensitive: Certainty = Certainty.UNKNOWN
+    trainable: Share = Share.UNKNOWN
     kept_eval: Origin | None = field(default=None, compare=False)
     """Where the user put this part, and not the whole model, in eval mode."""
 
@@ -167,6 +170,12 @@ class ModelFacts:
     """Where `model.training = ...` was assigned and did not reach the sub-modules."""
     managed: bool = False
     """A framework (HF Trainer, Lightning) sets the mode around each step."""
+    evaluated: Certainty = Certainty.UNKNOWN
+    """Whether it has run an evaluation since its mode was last set."""
+    trained: Certainty = Certainty.UNKNOWN
+    """Whether a step has trained it since its mode was last set."""
+    loaded: Origin | None = field(default=None, compare=False)
+    """Where trained weights were loaded into it (`load_state_dict`, `torch.load`, a factory)."""
 
     @property
     def frozen(self) -> TrainableFact:
@@ -206,6 +215,8 @@ class OptimizerFacts:
     backward: Origin | None = field(default=None, compare=False)
     """The backward that last filled the gradients."""
     cleared: Origin | None = field(default=None, compare=False)
+    cleared_at_times: bool = False
+    """The clearing stands under a condition that its backward and the step do not stand under."""
     stepped: Origin | None = field(default=None, compare=False)
     backward_this_round: bool = True
     """The last backward ran in the same round of the innermost loop."""
