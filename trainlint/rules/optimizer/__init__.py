@@ -1,0 +1,1 @@
+"""Rules about optimizers and about which parameters are frozen."""
