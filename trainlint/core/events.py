@@ -354,6 +354,18 @@ class AdapterSaved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterNeverActivated(Event):
+    """An adapter was added to be trained, a step trained the model, and nothing ever activates it.
+
+    `site` is the backward; the model's facts are those at its step.
+    """
+
+    model: ModelFacts
+    adapter: str
+    added: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochLoop(Event):
     """An epoch loop draws again from a loader that a DistributedSampler feeds.
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
-from trainlint.core.events import TrainStep
+from trainlint.core.events import AdapterNeverActivated, Event, TrainStep
+from trainlint.core.facts import ModelFacts, Origin
 from trainlint.core.rule import Finding, Rule
 
 
 class PeftNotActivated(
-    Rule[TrainStep], code="TL407", name="peft-not-activated", severity=Severity.WARNING
+    Rule[AdapterNeverActivated | TrainStep],
+    code="TL407",
+    name="peft-not-activated",
+    severity=Severity.WARNING,
 ):
     """An adapter is added or loaded to be trained, and never activated.
 
@@ -72,23 +76,29 @@ class PeftNotActivated(
     message = (
         "adapter `{adapter}` of `{model}` is never activated: the training{when} goes into {active}"
     )
-    on = (TrainStep,)
+    on = (AdapterNeverActivated, TrainStep)
     triggers = (b"add_adapter", b"load_adapter", b"backward", b"train", b"fit", b"optim")
     live = True
 
-    def check(self, event: TrainStep) -> Iterator[Finding]:
+    def check(self, event: AdapterNeverActivated | TrainStep) -> Iterator[Finding]:
+        if isinstance(event, AdapterNeverActivated):
+            yield self._about(event, event.model, event.adapter, event.added)
+            return
         for model in event.models:
             adapters = model.adapters
-            if adapters is None:
-                continue
-            active = ", ".join(f"`{name}`" for name in adapters.active) or "another adapter"
-            for name in adapters.not_activated:
-                yield (
-                    self.finding(
-                        event.site, adapter=name, model=model.name, when=event.when, active=active
-                    )
-                    .because(adapters.added_origin)
-                    .mend(
-                        f'call `{model.name}.set_adapter("{name}")` before the optimizer is built'
-                    )
-                )
+            for name in adapters.not_activated if adapters else ():
+                added = adapters.added_origin if adapters else None
+                yield self._about(event, model, name, added)
+
+    def _about(
+        self, event: Event, model: ModelFacts, adapter: str, added: Origin | None
+    ) -> Finding:
+        active = model.adapters.active if model.adapters else ()
+        names = ", ".join(f"`{name}`" for name in active) or "another adapter"
+        return (
+            self.finding(
+                event.site, adapter=adapter, model=model.name, when=event.when, active=names
+            )
+            .because(added)
+            .mend(f'call `{model.name}.set_adapter("{adapter}")` before the optimizer is built')
+        )
