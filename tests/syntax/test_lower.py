@@ -265,7 +265,7 @@ def test_functions_and_classes() -> None:
     text = lowered(
         """
         @decorate(1)
-        async def f(a, /, b: int = 2, *args, c: str, **kw) -> T:
+        async def f(a, /, b: int = 2, *, c: str, **kw) -> T:
             "doc"
             return a
 
@@ -279,7 +279,7 @@ def test_functions_and_classes() -> None:
     assert text == program(
         """
         @decorate(1)
-        async def f(a <positional-only>, b: int = 2, args <star>, c: str <keyword-only>, kw <double-star>):
+        async def f(a <positional-only>, b: int = 2, c: str <keyword-only>, kw <double-star>):
           return a
         @final
         class M(nn.Module):

@@ -7,7 +7,7 @@ node that they pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import libcst as cst
 
@@ -63,6 +63,12 @@ _OPERATORS: dict[type[cst.CSTNode], str] = {
 }
 
 
+_INTERPOLATIONS = (
+    cst.FormattedStringExpression,
+    getattr(cst, "TemplatedStringExpression", cst.FormattedStringExpression),  # libcst 1.8.3
+)
+
+
 class Scope:
     """What is learnt about a function while its body is lowered."""
 
@@ -76,7 +82,31 @@ class Scope:
 
     @property
     def locals(self) -> frozenset[str]:
+        """The names that are the function's own."""
         return frozenset(self.bound - self.elsewhere)
+
+
+class _Handlers(dict[type[cst.CSTNode], Callable[[Any, Any], ir.Expr]]):
+    """A dict, so that finding a node's method costs no call; unknown kinds are constants."""
+
+    def __missing__(self, kind: type[cst.CSTNode]) -> Callable[[Any, Any], ir.Expr]:
+        return ExpressionLowering._unknown
+
+
+_HANDLERS = _Handlers()
+_Method = TypeVar("_Method", bound=Callable[[Any, Any], ir.Expr])
+
+
+def _lowers(*kinds: str) -> Callable[[_Method], _Method]:
+    """Register the method that lowers these kinds of node, so far as this libcst has them."""
+
+    def register(method: _Method) -> _Method:
+        for kind in kinds:
+            if hasattr(cst, kind):
+                _HANDLERS[getattr(cst, kind)] = method
+        return method
+
+    return register
 
 
 class ExpressionLowering:
@@ -125,10 +155,11 @@ class ExpressionLowering:
 
     # --- names and constants ---
 
-    def unknown(self, node: cst.CSTNode) -> ir.Expr:
+    def _unknown(self, node: cst.CSTNode) -> ir.Expr:
         return ir.Literal(None, self.number(node))
 
-    def name(self, node: cst.Name) -> ir.Expr:
+    @_lowers("Name")
+    def _name(self, node: cst.Name) -> ir.Expr:
         nodes = self.nodes
         value = node.value
         nodes.append(node)
@@ -137,23 +168,28 @@ class ExpressionLowering:
         self.words.add(value)
         return ir.Name(value, len(nodes) - 1)
 
-    def ellipsis(self, node: cst.Ellipsis) -> ir.Expr:
+    @_lowers("Ellipsis")
+    def _ellipsis(self, node: cst.Ellipsis) -> ir.Expr:
         return ir.Literal(..., self.number(node))
 
-    def numeral(self, node: cst.Integer | cst.Float | cst.Imaginary) -> ir.Expr:
+    @_lowers("Integer", "Float", "Imaginary")
+    def _numeral(self, node: cst.Integer | cst.Float | cst.Imaginary) -> ir.Expr:
         return ir.Literal(literals.number(node), self.number(node))
 
-    def string(self, node: cst.SimpleString) -> ir.Expr:
+    @_lowers("SimpleString")
+    def _string(self, node: cst.SimpleString) -> ir.Expr:
         return ir.Literal(literals.string(node), self.number(node))
 
-    def formatted(self, node: cst.FormattedString | cst.TemplatedString) -> ir.Expr:
+    @_lowers("FormattedString", "TemplatedString")
+    def _formatted(self, node: cst.FormattedString | cst.TemplatedString) -> ir.Expr:
         index = self.number(node)
         items = tuple([self.expr(part) for part in _interpolations(node.parts)])
         if items or not isinstance(node, cst.FormattedString):
             return ir.Sequence(ir.SequenceKind.TEXT, items, index)
         return ir.Literal(literals.text(node), index)
 
-    def concatenated(self, node: cst.ConcatenatedString) -> ir.Expr:
+    @_lowers("ConcatenatedString")
+    def _concatenated(self, node: cst.ConcatenatedString) -> ir.Expr:
         index = self.number(node)
         parts = [self.expr(part) for part in _concatenation(node)]
         values = [part.value for part in parts if isinstance(part, ir.Literal)]
@@ -164,7 +200,8 @@ class ExpressionLowering:
 
     # --- parts and calls ---
 
-    def attribute(self, node: cst.Attribute) -> ir.Expr:
+    @_lowers("Attribute")
+    def _attribute(self, node: cst.Attribute) -> ir.Expr:
         nodes = self.nodes
         nodes.append(node)
         index = len(nodes) - 1
@@ -173,7 +210,8 @@ class ExpressionLowering:
         value = node.value
         return ir.Attribute(_HANDLERS[type(value)](self, value), attr, index)
 
-    def subscript(self, node: cst.Subscript) -> ir.Expr:
+    @_lowers("Subscript")
+    def _subscript(self, node: cst.Subscript) -> ir.Expr:
         index = self.number(node)
         value = self.expr(node.value)
         keys = [self._index(element.slice) for element in node.slice]
@@ -189,9 +227,10 @@ class ExpressionLowering:
             bounds = [node.lower, node.upper, *(() if node.step is None else (node.step,))]
             items = [ir.Literal(None) if bound is None else self.expr(bound) for bound in bounds]
             return ir.Sequence(ir.SequenceKind.SLICE, tuple(items), self.number(node))
-        return self.unknown(node)
+        return self._unknown(node)
 
-    def call(self, node: cst.Call) -> ir.Expr:
+    @_lowers("Call")
+    def _call(self, node: cst.Call) -> ir.Expr:
         nodes = self.nodes
         nodes.append(node)
         index = len(nodes) - 1
@@ -200,6 +239,7 @@ class ExpressionLowering:
         return ir.Call(lowered, self.arguments(node.args) if node.args else (), index)
 
     def arguments(self, args: Iterable[cst.Arg]) -> tuple[ir.Argument, ...]:
+        """The arguments of a call, or the bases of a class."""
         return tuple(
             [
                 ir.Argument(
@@ -213,7 +253,8 @@ class ExpressionLowering:
 
     # --- operators ---
 
-    def comparison(self, node: cst.Comparison) -> ir.Expr:
+    @_lowers("Comparison")
+    def _comparison(self, node: cst.Comparison) -> ir.Expr:
         index = self.number(node)
         left = self.expr(node.left)
         if len(node.comparisons) == 1:
@@ -236,11 +277,13 @@ class ExpressionLowering:
         name = self.hidden("middle", value.node)
         return ir.Walrus(ir.Name(name), value, value.node), ir.Name(name, value.node)
 
-    def unary(self, node: cst.UnaryOperation) -> ir.Expr:
+    @_lowers("UnaryOperation")
+    def _unary(self, node: cst.UnaryOperation) -> ir.Expr:
         index = self.number(node)
         return ir.UnaryOp(operator(node.operator), self.expr(node.expression), index)
 
-    def binary(self, node: cst.BinaryOperation) -> ir.Expr:
+    @_lowers("BinaryOperation")
+    def _binary(self, node: cst.BinaryOperation) -> ir.Expr:
         spine = [node]
         while isinstance(spine[-1].left, cst.BinaryOperation):
             spine.append(spine[-1].left)
@@ -251,7 +294,8 @@ class ExpressionLowering:
             lowered = ir.BinOp(lowered, operator(operation.operator), right, index)
         return lowered
 
-    def boolean(self, node: cst.BooleanOperation) -> ir.Expr:
+    @_lowers("BooleanOperation")
+    def _boolean(self, node: cst.BooleanOperation) -> ir.Expr:
         index = self.number(node)
         kind = type(node.operator)
         operands: list[cst.BaseExpression] = []
@@ -265,12 +309,14 @@ class ExpressionLowering:
         values = tuple([self.expr(operand) for operand in operands])
         return ir.BoolOp(operator(node.operator), values, index)
 
-    def conditional(self, node: cst.IfExp) -> ir.Expr:
+    @_lowers("IfExp")
+    def _conditional(self, node: cst.IfExp) -> ir.Expr:
         index = self.number(node)
         test = self.expr(node.test)
         return ir.IfExp(test, self.expr(node.body), self.expr(node.orelse), index)
 
-    def walrus(self, node: cst.NamedExpr) -> ir.Expr:
+    @_lowers("NamedExpr")
+    def _walrus(self, node: cst.NamedExpr) -> ir.Expr:
         index = self.number(node)
         value = self.expr(node.value)
         target = self.target(node.target)
@@ -278,11 +324,13 @@ class ExpressionLowering:
             return ir.Walrus(target, value, index)
         return value
 
-    def awaited(self, node: cst.Await) -> ir.Expr:
+    @_lowers("Await")
+    def _awaited(self, node: cst.Await) -> ir.Expr:
         index = self.number(node)
         return ir.Await(self.expr(node.expression), index)
 
-    def yielded(self, node: cst.Yield) -> ir.Expr:
+    @_lowers("Yield")
+    def _yielded(self, node: cst.Yield) -> ir.Expr:
         index = self.number(node)
         self.scope.is_generator = True
         value = node.value
@@ -294,27 +342,33 @@ class ExpressionLowering:
 
     # --- displays and comprehensions ---
 
-    def tuple_display(self, node: cst.Tuple) -> ir.Expr:
+    @_lowers("Tuple")
+    def _tuple_display(self, node: cst.Tuple) -> ir.Expr:
         return self._display(node, ir.SequenceKind.TUPLE)
 
-    def list_display(self, node: cst.List) -> ir.Expr:
+    @_lowers("List")
+    def _list_display(self, node: cst.List) -> ir.Expr:
         return self._display(node, ir.SequenceKind.LIST)
 
-    def set_display(self, node: cst.Set) -> ir.Expr:
+    @_lowers("Set")
+    def _set_display(self, node: cst.Set) -> ir.Expr:
         return self._display(node, ir.SequenceKind.SET)
 
     def _display(self, node: cst.Tuple | cst.List | cst.Set, kind: ir.SequenceKind) -> ir.Expr:
         index = self.number(node)
         return ir.Sequence(kind, tuple([self.expr(item) for item in node.elements]), index)
 
-    def element(self, node: cst.Element) -> ir.Expr:
+    @_lowers("Element")
+    def _element(self, node: cst.Element) -> ir.Expr:
         return self.expr(node.value)
 
-    def starred(self, node: cst.StarredElement) -> ir.Expr:
+    @_lowers("StarredElement")
+    def _starred(self, node: cst.StarredElement) -> ir.Expr:
         index = self.number(node)
         return ir.Starred(self.expr(node.value), index)
 
-    def dict_display(self, node: cst.Dict) -> ir.Expr:
+    @_lowers("Dict")
+    def _dict_display(self, node: cst.Dict) -> ir.Expr:
         index = self.number(node)
         items = [
             (
@@ -325,16 +379,20 @@ class ExpressionLowering:
         ]
         return ir.Mapping(tuple(items), index)
 
-    def list_comprehension(self, node: cst.ListComp) -> ir.Expr:
+    @_lowers("ListComp")
+    def _list_comprehension(self, node: cst.ListComp) -> ir.Expr:
         return self._comprehension(node, ir.ComprehensionKind.LIST, node.elt)
 
-    def set_comprehension(self, node: cst.SetComp) -> ir.Expr:
+    @_lowers("SetComp")
+    def _set_comprehension(self, node: cst.SetComp) -> ir.Expr:
         return self._comprehension(node, ir.ComprehensionKind.SET, node.elt)
 
-    def generator(self, node: cst.GeneratorExp) -> ir.Expr:
+    @_lowers("GeneratorExp")
+    def _generator(self, node: cst.GeneratorExp) -> ir.Expr:
         return self._comprehension(node, ir.ComprehensionKind.GENERATOR, node.elt)
 
-    def dict_comprehension(self, node: cst.DictComp) -> ir.Expr:
+    @_lowers("DictComp")
+    def _dict_comprehension(self, node: cst.DictComp) -> ir.Expr:
         return self._comprehension(node, ir.ComprehensionKind.DICT, node.value, node.key)
 
     def _comprehension(
@@ -362,7 +420,8 @@ class ExpressionLowering:
 
     # --- functions ---
 
-    def lambda_(self, node: cst.Lambda) -> ir.Expr:
+    @_lowers("Lambda")
+    def _lambda(self, node: cst.Lambda) -> ir.Expr:
         index = self.number(node)
         outer_words, self.words = self.words, set()
         parameters = self.parameters(node.params)
@@ -411,6 +470,7 @@ class ExpressionLowering:
 
 
 def operator(node: cst.CSTNode) -> str:
+    """An operator as the source writes it, for an assignment without its equals sign."""
     return _OPERATORS.get(type(node), "?")
 
 
@@ -426,50 +486,6 @@ def _concatenation(node: cst.ConcatenatedString) -> Iterator[cst.BaseExpression]
 def _interpolations(parts: Iterable[cst.CSTNode]) -> Iterator[cst.BaseExpression]:
     """The expressions of an f-string's parts, those in format specifications included."""
     for part in parts:
-        if isinstance(part, cst.FormattedStringExpression | cst.TemplatedStringExpression):
+        if isinstance(part, _INTERPOLATIONS):
             yield part.expression
             yield from _interpolations(part.format_spec or ())
-
-
-class _Handlers(dict[type[cst.CSTNode], Callable[[Any, Any], ir.Expr]]):
-    """A dict, so that finding a node's method costs no call; unknown kinds are constants."""
-
-    def __missing__(self, kind: type[cst.CSTNode]) -> Callable[[Any, Any], ir.Expr]:
-        return ExpressionLowering.unknown
-
-
-_HANDLERS = _Handlers(
-    {
-        cst.Name: ExpressionLowering.name,
-        cst.Ellipsis: ExpressionLowering.ellipsis,
-        cst.Integer: ExpressionLowering.numeral,
-        cst.Float: ExpressionLowering.numeral,
-        cst.Imaginary: ExpressionLowering.numeral,
-        cst.SimpleString: ExpressionLowering.string,
-        cst.FormattedString: ExpressionLowering.formatted,
-        cst.TemplatedString: ExpressionLowering.formatted,
-        cst.ConcatenatedString: ExpressionLowering.concatenated,
-        cst.Attribute: ExpressionLowering.attribute,
-        cst.Subscript: ExpressionLowering.subscript,
-        cst.Call: ExpressionLowering.call,
-        cst.Comparison: ExpressionLowering.comparison,
-        cst.UnaryOperation: ExpressionLowering.unary,
-        cst.BinaryOperation: ExpressionLowering.binary,
-        cst.BooleanOperation: ExpressionLowering.boolean,
-        cst.IfExp: ExpressionLowering.conditional,
-        cst.NamedExpr: ExpressionLowering.walrus,
-        cst.Await: ExpressionLowering.awaited,
-        cst.Yield: ExpressionLowering.yielded,
-        cst.Tuple: ExpressionLowering.tuple_display,
-        cst.List: ExpressionLowering.list_display,
-        cst.Set: ExpressionLowering.set_display,
-        cst.Element: ExpressionLowering.element,
-        cst.StarredElement: ExpressionLowering.starred,
-        cst.Dict: ExpressionLowering.dict_display,
-        cst.ListComp: ExpressionLowering.list_comprehension,
-        cst.SetComp: ExpressionLowering.set_comprehension,
-        cst.GeneratorExp: ExpressionLowering.generator,
-        cst.DictComp: ExpressionLowering.dict_comprehension,
-        cst.Lambda: ExpressionLowering.lambda_,
-    }
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import libcst as cst
 
@@ -50,6 +50,31 @@ def _mark_last_in_cell(tree: Tree, body: ir.Block, cell_starts: tuple[int, ...])
             statement.last_in_cell = id(node) in displayed and not silenced
 
 
+class _Handlers(dict[type[cst.CSTNode], Callable[[Any, Any, list[ir.Statement]], None]]):
+    """As for expressions; unknown kinds of statement are skipped."""
+
+    def __missing__(
+        self, kind: type[cst.CSTNode]
+    ) -> Callable[[Any, Any, list[ir.Statement]], None]:
+        return _StatementLowering._skip
+
+
+_STATEMENTS = _Handlers()
+_Method = TypeVar("_Method", bound=Callable[[Any, Any, list[ir.Statement]], None])
+
+
+def _lowers(*kinds: str) -> Callable[[_Method], _Method]:
+    """Register the method that lowers these kinds of node, so far as this libcst has them."""
+
+    def register(method: _Method) -> _Method:
+        for kind in kinds:
+            if hasattr(cst, kind):
+                _STATEMENTS[getattr(cst, kind)] = method
+        return method
+
+    return register
+
+
 class _StatementLowering(ExpressionLowering):
     """Lowers statements; each method appends to the block under construction."""
 
@@ -91,12 +116,13 @@ class _StatementLowering(ExpressionLowering):
         for small in node.body:
             _STATEMENTS[type(small)](self, small, out)
 
-    def skip(self, node: cst.CSTNode, out: list[ir.Statement]) -> None:
+    def _skip(self, node: cst.CSTNode, out: list[ir.Statement]) -> None:
         """`pass`, and kinds of statement that are not known here."""
 
     # --- small statements ---
 
-    def expression(self, node: cst.Expr, out: list[ir.Statement]) -> None:
+    @_lowers("Expr")
+    def _expression(self, node: cst.Expr, out: list[ir.Statement]) -> None:
         value = node.value
         if isinstance(value, cst.SimpleString):  # a docstring
             return
@@ -105,13 +131,15 @@ class _StatementLowering(ExpressionLowering):
         if not isinstance(lowered, ir.Literal):
             out.append(ir.Expression(lowered, node=index))
 
-    def assign(self, node: cst.Assign, out: list[ir.Statement]) -> None:
+    @_lowers("Assign")
+    def _assign(self, node: cst.Assign, out: list[ir.Statement]) -> None:
         index = self.number(node)
         value = self.expr(node.value)
         targets = tuple([self.target(each.target) for each in node.targets])
         out.append(ir.Assign(targets, value, index))
 
-    def annotated(self, node: cst.AnnAssign, out: list[ir.Statement]) -> None:
+    @_lowers("AnnAssign")
+    def _annotated(self, node: cst.AnnAssign, out: list[ir.Statement]) -> None:
         if node.value is not None:
             index = self.number(node)
             value = self.expr(node.value)
@@ -119,33 +147,40 @@ class _StatementLowering(ExpressionLowering):
         elif isinstance(node.target, cst.Name):
             self.scope.bound.add(node.target.value)
 
-    def augmented(self, node: cst.AugAssign, out: list[ir.Statement]) -> None:
+    @_lowers("AugAssign")
+    def _augmented(self, node: cst.AugAssign, out: list[ir.Statement]) -> None:
         index = self.number(node)
         target = self.target(node.target)
         op = operator(node.operator)
         out.append(ir.AugAssign(target, op, self.expr(node.value), index))
 
-    def delete(self, node: cst.Del, out: list[ir.Statement]) -> None:
+    @_lowers("Del")
+    def _delete(self, node: cst.Del, out: list[ir.Statement]) -> None:
         index = self.number(node)
         target = self.target(node.target)
         targets = target.items if isinstance(target, ir.Sequence) else (target,)
         out.append(ir.Delete(targets, index))
 
-    def assertion(self, node: cst.Assert, out: list[ir.Statement]) -> None:
+    @_lowers("Assert")
+    def _assertion(self, node: cst.Assert, out: list[ir.Statement]) -> None:
         index = self.number(node)
         raising = ir.Jump(ir.JumpKind.RAISE, None, index)
         out.append(ir.If(self.expr(node.test), (), (raising,), index))
 
-    def returned(self, node: cst.Return, out: list[ir.Statement]) -> None:
+    @_lowers("Return")
+    def _returned(self, node: cst.Return, out: list[ir.Statement]) -> None:
         self._jump(ir.JumpKind.RETURN, node, node.value, out)
 
-    def raised(self, node: cst.Raise, out: list[ir.Statement]) -> None:
+    @_lowers("Raise")
+    def _raised(self, node: cst.Raise, out: list[ir.Statement]) -> None:
         self._jump(ir.JumpKind.RAISE, node, node.exc, out)
 
-    def broken(self, node: cst.Break, out: list[ir.Statement]) -> None:
+    @_lowers("Break")
+    def _broken(self, node: cst.Break, out: list[ir.Statement]) -> None:
         self._jump(ir.JumpKind.BREAK, node, None, out)
 
-    def continued(self, node: cst.Continue, out: list[ir.Statement]) -> None:
+    @_lowers("Continue")
+    def _continued(self, node: cst.Continue, out: list[ir.Statement]) -> None:
         self._jump(ir.JumpKind.CONTINUE, node, None, out)
 
     def _jump(
@@ -158,18 +193,21 @@ class _StatementLowering(ExpressionLowering):
         index = self.number(node)
         out.append(ir.Jump(kind, None if value is None else self.expr(value), index))
 
-    def global_(self, node: cst.Global | cst.Nonlocal, out: list[ir.Statement]) -> None:
+    @_lowers("Global", "Nonlocal")
+    def _global(self, node: cst.Global | cst.Nonlocal, out: list[ir.Statement]) -> None:
         names = tuple([item.name.value for item in node.names])
         self.words.update(names)
         self.scope.elsewhere.update(names)
         out.append(ir.Scope(names, isinstance(node, cst.Global), self.number(node)))
 
-    def type_alias(self, node: cst.TypeAlias, out: list[ir.Statement]) -> None:
+    @_lowers("TypeAlias")
+    def _type_alias(self, node: cst.TypeAlias, out: list[ir.Statement]) -> None:
         self.scope.bound.add(node.name.value)
 
     # --- imports ---
 
-    def import_(self, node: cst.Import, out: list[ir.Statement]) -> None:
+    @_lowers("Import", "LazyImport")
+    def _import(self, node: cst.Import | cst.LazyImport, out: list[ir.Statement]) -> None:
         for alias in node.names:
             module = _dotted(alias.name)
             root = module.partition(".")[0]
@@ -179,7 +217,10 @@ class _StatementLowering(ExpressionLowering):
                 lowered = ir.Import(root, root, None, "" if module == root else module)
             self._imported(lowered, alias, out)
 
-    def import_from(self, node: cst.ImportFrom, out: list[ir.Statement]) -> None:
+    @_lowers("ImportFrom", "LazyImportFrom")
+    def _import_from(
+        self, node: cst.ImportFrom | cst.LazyImportFrom, out: list[ir.Statement]
+    ) -> None:
         module = "." * len(node.relative)
         if node.module is not None:
             module += _dotted(node.module)
@@ -205,7 +246,8 @@ class _StatementLowering(ExpressionLowering):
 
     # --- branches ---
 
-    def if_(self, node: cst.If, out: list[ir.Statement]) -> None:
+    @_lowers("If")
+    def _if(self, node: cst.If, out: list[ir.Statement]) -> None:
         branches: list[tuple[ir.Expr, ir.Block, int]] = []
         orelse: ir.Block = ()
         clause: cst.If | cst.Else | None = node
@@ -219,7 +261,8 @@ class _StatementLowering(ExpressionLowering):
             clause = clause.orelse
         out += _nested(branches, orelse)
 
-    def match(self, node: cst.Match, out: list[ir.Statement]) -> None:
+    @_lowers("Match")
+    def _match(self, node: cst.Match, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         subject = ir.Name(self.hidden("match", index), index)
         out.append(ir.Assign((ir.Name(subject.id),), self.expr(node.subject), index))
@@ -247,20 +290,23 @@ class _StatementLowering(ExpressionLowering):
     def orelse(self, node: cst.Else | cst.Finally | None) -> ir.Block:
         return () if node is None else self.suite(node.body)
 
-    def for_(self, node: cst.For, out: list[ir.Statement]) -> None:
+    @_lowers("For")
+    def _for(self, node: cst.For, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         iterable = self.expr(node.iter)
         target = self.target(node.target)
         body = self.suite(node.body)
         out.append(ir.For(target, iterable, body, self.orelse(node.orelse), index))
 
-    def while_(self, node: cst.While, out: list[ir.Statement]) -> None:
+    @_lowers("While")
+    def _while(self, node: cst.While, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         test = self.expr(node.test)
         body = self.suite(node.body)
         out.append(ir.While(test, body, self.orelse(node.orelse), index))
 
-    def with_(self, node: cst.With, out: list[ir.Statement]) -> None:
+    @_lowers("With")
+    def _with(self, node: cst.With, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         items: list[tuple[ir.Expr, ir.Expr | None, int]] = []
         for item in node.items:
@@ -272,7 +318,8 @@ class _StatementLowering(ExpressionLowering):
             body = (ir.With(context, target, body, place),)
         out += body
 
-    def try_(self, node: cst.Try | cst.TryStar, out: list[ir.Statement]) -> None:
+    @_lowers("Try", "TryStar")
+    def _try(self, node: cst.Try | cst.TryStar, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         body = self.suite(node.body)
         handlers = tuple([self._handler(each) for each in node.handlers])
@@ -291,7 +338,8 @@ class _StatementLowering(ExpressionLowering):
 
     # --- definitions ---
 
-    def function(self, node: cst.FunctionDef, out: list[ir.Statement]) -> None:
+    @_lowers("FunctionDef")
+    def _function(self, node: cst.FunctionDef, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         outer_words, self.words = self.words, set()
         decorators = self._decorators(node.decorators)
@@ -316,7 +364,8 @@ class _StatementLowering(ExpressionLowering):
         self._leave_words(outer_words, node.name.value)
         out.append(lowered)
 
-    def class_(self, node: cst.ClassDef, out: list[ir.Statement]) -> None:
+    @_lowers("ClassDef")
+    def _class(self, node: cst.ClassDef, out: list[ir.Statement]) -> None:
         index = self.statement(node)
         outer_words, self.words = self.words, set()
         decorators = self._decorators(node.decorators)
@@ -365,42 +414,3 @@ def _asname(node: cst.AsName) -> str:
 
 
 _DEFINITIONS = frozenset({cst.FunctionDef, cst.ClassDef})
-
-
-class _Handlers(dict[type[cst.CSTNode], Callable[[Any, Any, list[ir.Statement]], None]]):
-    """As for expressions; unknown kinds of statement are skipped."""
-
-    def __missing__(
-        self, kind: type[cst.CSTNode]
-    ) -> Callable[[Any, Any, list[ir.Statement]], None]:
-        return _StatementLowering.skip
-
-
-_STATEMENTS = _Handlers(
-    {
-        cst.Expr: _StatementLowering.expression,
-        cst.Assign: _StatementLowering.assign,
-        cst.AnnAssign: _StatementLowering.annotated,
-        cst.AugAssign: _StatementLowering.augmented,
-        cst.Del: _StatementLowering.delete,
-        cst.Assert: _StatementLowering.assertion,
-        cst.Return: _StatementLowering.returned,
-        cst.Raise: _StatementLowering.raised,
-        cst.Break: _StatementLowering.broken,
-        cst.Continue: _StatementLowering.continued,
-        cst.Global: _StatementLowering.global_,
-        cst.Nonlocal: _StatementLowering.global_,
-        cst.TypeAlias: _StatementLowering.type_alias,
-        cst.Import: _StatementLowering.import_,
-        cst.ImportFrom: _StatementLowering.import_from,
-        cst.If: _StatementLowering.if_,
-        cst.Match: _StatementLowering.match,
-        cst.For: _StatementLowering.for_,
-        cst.While: _StatementLowering.while_,
-        cst.With: _StatementLowering.with_,
-        cst.Try: _StatementLowering.try_,
-        cst.TryStar: _StatementLowering.try_,
-        cst.FunctionDef: _StatementLowering.function,
-        cst.ClassDef: _StatementLowering.class_,
-    }
-)
