@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import libcst
 import pytest
-from dump import dump, expression
+from ir_text import dump, expression
 from hypothesis import HealthCheck, given, settings
 
 from trainlint.flow import ir
@@ -456,6 +456,7 @@ def test_installed_sources_are_lowered(path: Path) -> None:
     assert statements == sorted(statements)
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # hypothesmith compiles what it makes
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(hypothesmith.from_grammar())
 def test_generated_programs_are_lowered(source: str) -> None:

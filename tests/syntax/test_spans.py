@@ -120,6 +120,7 @@ def test_ranges_of_odd_files(source: str) -> None:
     assert_as_position_provider(source)
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # hypothesmith compiles what it makes
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(hypothesmith.from_grammar())
 def test_ranges_of_generated_programs(source: str) -> None:
