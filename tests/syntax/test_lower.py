@@ -11,9 +11,9 @@ from textwrap import dedent
 
 import libcst
 import pytest
-from ir_text import dump, expression
 from hypothesis import HealthCheck, given, settings
 
+from tests.syntax.ir_text import dump, expression
 from trainlint.flow import ir
 from trainlint.syntax.lower import TooDeep, lower
 
