@@ -1,0 +1,387 @@
+"""The file system: which files are checked, and which file a module name means."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainlint.config import Finder, Settings
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+SUFFIXES = (".py", ".pyi", ".ipynb")
+
+
+class Target(NamedTuple):
+    """A file to check, under the settings that hold for it."""
+
+    path: str
+    settings: Settings
+
+
+class Problem(NamedTuple):
+    """A folder that could not be listed."""
+
+    path: str
+    reason: str
+
+
+class Walk(NamedTuple):
+    """What discovery found."""
+
+    targets: list[Target]
+    problems: list[Problem]
+    missing: list[str]
+    """Named paths that do not exist."""
+
+
+class Discovery(NamedTuple):
+    """How to look for files."""
+
+    finder: Finder
+    exclude: tuple[str, ...] | None = None
+    """Replaces the configured patterns; relative to the working directory."""
+    extend_exclude: tuple[str, ...] = ()
+    force_exclude: bool = False
+    respect_gitignore: bool = True
+    cwd: str = ""
+
+
+def discover(paths: Sequence[str], how: Discovery) -> Walk:
+    """The files below the named paths, each once, sorted by path."""
+    found: dict[str, Target] = {}
+    walk = Walk([], [], [])
+    for name in paths:
+        path = os.path.normpath(os.path.join(how.cwd, name))
+        if not os.path.lexists(path):
+            walk.missing.append(name)
+            continue
+        folder = os.path.isdir(path)
+        settings = how.finder.settings_for(path if folder else os.path.dirname(path))
+        if how.force_exclude and _is_excluded_by_force(path, settings, how):
+            continue
+        targets = _below(path, settings, how, walk.problems) if folder else [Target(path, settings)]
+        for target in targets:
+            found.setdefault(target.path, target)
+    walk.targets.extend(found[path] for path in sorted(found))
+    return walk
+
+
+def _is_excluded_by_force(path: str, settings: Settings, how: Discovery) -> bool:
+    """Whether a named path, or a folder above it within the project, is excluded."""
+    excludes = _excludes(settings, how)
+    top = settings.root if _is_below(path, settings.root) else how.cwd
+    while True:
+        if excludes.match(path):
+            return True
+        parent = os.path.dirname(path)
+        if parent == path or not _is_below(parent, top) or parent == top:
+            return False
+        path = parent
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _below(
+    root: str,
+    settings: Settings,
+    how: Discovery,
+    problems: list[Problem],
+) -> Iterator[Target]:
+    """Every file to check below a folder. Links to folders are not followed, so loops cannot be."""
+    ignores = _outer_ignores(root) if how.respect_gitignore else ()
+    stack: list[tuple[str, Settings, tuple[Ignore, ...]]] = [(root, settings, ignores)]
+    while stack:
+        folder, settings, ignores = stack.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except OSError as error:
+            problems.append(Problem(folder, (error.strerror or "cannot be listed").lower()))
+            continue
+        names = {entry.name for entry in entries}
+        if folder != root and not names.isdisjoint(("trainlint.toml", "pyproject.toml")):
+            settings = how.finder.settings_for(folder)
+        if how.respect_gitignore and ".gitignore" in names:
+            ignores = (*ignores, *_read_ignore(os.path.join(folder, ".gitignore"), folder))
+        excludes = _excludes(settings, how)
+        for entry in entries:
+            is_folder = _is_folder(entry)
+            if not is_folder and not entry.name.endswith(SUFFIXES):
+                continue
+            path = entry.path
+            if excludes.match(path) or (ignores and _is_ignored(path, is_folder, ignores)):
+                continue
+            if is_folder:
+                stack.append((path, settings, ignores))
+            elif _is_file(entry):
+                yield Target(path, settings)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one: pipes, sockets and dead links are passed over."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+# --- globs ---------------------------------------------------------------------------------
+
+
+class Globs:
+    """Patterns as in ruff: against the name, or against the path below `root`."""
+
+    def __init__(self, patterns: Sequence[str], root: str) -> None:
+        parts = [_translate(pattern, root) for pattern in patterns if pattern]
+        self._matches = re.compile("|".join(parts)).match if parts else None
+
+    def match(self, path: str) -> bool:
+        """Whether any pattern matches an absolute path."""
+        return self._matches is not None and self._matches(path) is not None
+
+
+def _translate(pattern: str, root: str) -> str:
+    """A regular expression over absolute paths; `*` also crosses folders, as in ruff."""
+    pattern = pattern.replace("/", os.sep).rstrip(os.sep)
+    whole = _glob(os.path.normpath(os.path.join(root, pattern)), root)
+    if os.sep in pattern:
+        return rf"(?:{whole})\Z"
+    return rf"(?:.*{re.escape(os.sep)})?{_glob(pattern)}\Z"
+
+
+def _glob(pattern: str, literal_prefix: str = "") -> str:
+    out = []
+    index = 0
+    if literal_prefix and pattern.startswith(literal_prefix):
+        out.append(re.escape(literal_prefix))
+        index = len(literal_prefix)
+    while index < len(pattern):
+        letter = pattern[index]
+        index += 1
+        if letter == "*":
+            while pattern[index : index + 1] == "*":
+                index += 1
+            if pattern[index : index + 1] == os.sep and pattern[index - 2 : index] == "**":
+                index += 1
+                out.append(rf"(?:.*{re.escape(os.sep)})?")
+            else:
+                out.append("(?s:.*)")
+        elif letter == "?":
+            out.append("(?s:.)")
+        elif letter == "[" and "]" in pattern[index + 1 :]:
+            end = pattern.index("]", index + 1)
+            body = pattern[index:end].replace("\\", r"\\")
+            out.append(f"[{'^' + body[1:] if body[0] in '!^' else body}]")
+            index = end + 1
+        else:
+            out.append(re.escape(letter))
+    return "".join(out)
+
+
+def _excludes(settings: Settings, how: Discovery) -> Globs:
+    return _excludes_for(
+        settings.root, settings.exclude, settings.extend_exclude, how[1], how[2], how.cwd
+    )
+
+
+@lru_cache(maxsize=256)
+def _excludes_for(
+    root: str,
+    exclude: tuple[str, ...],
+    extend: tuple[str, ...],
+    named: tuple[str, ...] | None,
+    named_extend: tuple[str, ...],
+    cwd: str,
+) -> Globs:
+    configured = Globs((*(() if named is not None else exclude), *extend), root)
+    flags = (*(named or ()), *named_extend)
+    return _Either(configured, Globs(flags, cwd)) if flags else configured
+
+
+class _Either(Globs):
+    """Patterns of the configuration and of the command line, which have roots of their own."""
+
+    def __init__(self, one: Globs, other: Globs) -> None:
+        self._one, self._other = one, other
+
+    def match(self, path: str) -> bool:
+        return self._one.match(path) or self._other.match(path)
+
+
+# --- .gitignore ----------------------------------------------------------------------------
+
+
+class Ignore(NamedTuple):
+    """One ignore file's patterns, relative to `folder`."""
+
+    folder: str
+    spec: GitIgnoreSpec
+
+
+def _read_ignore(path: str, folder: str) -> list[Ignore]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError):
+        return []
+    if not any(line.strip() and not line.startswith("#") for line in lines):
+        return []
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return [Ignore(folder, GitIgnoreSpec.from_lines(lines))]
+    except ValueError:  # one bad pattern: git skips it, so take the others
+        good = [line for line in lines if _is_pattern(line)]
+        return [Ignore(folder, GitIgnoreSpec.from_lines(good))]
+
+
+def _is_pattern(line: str) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
+
+
+def _outer_ignores(root: str) -> tuple[Ignore, ...]:
+    """The ignore files above a folder, up to the repository's root.
+
+    Those that ignore the folder itself do not count: the user asked for it.
+    """
+    found: list[Ignore] = []
+    folder = root
+    while True:
+        if os.path.lexists(os.path.join(folder, ".git")):
+            found += _read_ignore(os.path.join(folder, ".git", "info", "exclude"), folder)
+            break
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return ()
+        folder = parent
+        found += _read_ignore(os.path.join(folder, ".gitignore"), folder)
+    found.reverse()
+    return tuple(i for i in found if root == i.folder or not _is_ignored(root, True, (i,)))
+
+
+def _is_ignored(path: str, is_folder: bool, ignores: tuple[Ignore, ...]) -> bool:
+    """Whether git would ignore it: the innermost file that says anything decides."""
+    for ignore in reversed(ignores):
+        relative = os.path.relpath(path, ignore.folder) if os.sep != "/" else path[
+            len(ignore.folder.rstrip("/")) + 1 :
+        ]
+        said = ignore.spec.check_file(relative + "/" if is_folder else relative).include
+        if said is not None:
+            return said
+    return False
+
+
+# --- module names --------------------------------------------------------------------------
+
+_PROJECT_MARKS = ("pyproject.toml", ".git", "setup.py", "setup.cfg", "trainlint.toml")
+_LIBRARY_FOLDERS = ("site-packages", "dist-packages")
+
+
+class Resolver:
+    """Which file of the project a module name means, as seen from another file.
+
+    Only listings are read. A name is looked for in the file's own folder, above its package, in
+    the project's root and in its `src`. Installed packages do not belong to the project, except
+    the one that the file itself is part of.
+    """
+
+    def __init__(self) -> None:
+        self._listings: dict[str, frozenset[str]] = {}
+        self._roots: dict[str, tuple[str, ...]] = {}
+
+    def find(self, dotted: str, from_path: str) -> str | None:
+        """The file for `a.b`, or for `.b` and `..b` relative to `from_path`'s package."""
+        folder = os.path.dirname(from_path)
+        if dotted.startswith("."):
+            name = dotted.lstrip(".")
+            for _ in range(len(dotted) - len(name) - 1):
+                folder = os.path.dirname(folder)
+            return self._file(folder, name.split(".") if name else [])
+        parts = dotted.split(".")
+        for root in self._roots_for(folder):
+            if os.path.basename(root) in _LIBRARY_FOLDERS and not _is_below(
+                folder, os.path.join(root, parts[0])
+            ):
+                continue
+            found = self._file(root, parts)
+            if found is not None:
+                return found
+        return None
+
+    def project_root(self, path: str) -> str:
+        """The folder that holds the whole project of a file."""
+        return self._roots_for(os.path.dirname(path))[-1]
+
+    def _file(self, folder: str, parts: list[str]) -> str | None:
+        for part in parts[:-1]:
+            if part not in self._listing(folder):
+                return None
+            folder = os.path.join(folder, part)
+        if parts:
+            last = parts[-1]
+            names = self._listing(folder)
+            inner = os.path.join(folder, last)
+            if last in names and "__init__.py" in self._listing(inner):
+                return os.path.join(inner, "__init__.py")
+            return os.path.join(folder, f"{last}.py") if f"{last}.py" in names else None
+        has_init = "__init__.py" in self._listing(folder)
+        return os.path.join(folder, "__init__.py") if has_init else None
+
+    def _listing(self, folder: str) -> frozenset[str]:
+        names = self._listings.get(folder)
+        if names is None:
+            try:
+                names = frozenset(os.listdir(folder))
+            except OSError:
+                names = frozenset()
+            self._listings[folder] = names
+        return names
+
+    def _roots_for(self, folder: str) -> tuple[str, ...]:
+        """The folders in which absolute names are looked for; the project's root is the last."""
+        roots = self._roots.get(folder)
+        if roots is None:
+            package_parent = folder
+            while "__init__.py" in self._listing(package_parent):
+                parent = os.path.dirname(package_parent)
+                if parent == package_parent:
+                    break
+                package_parent = parent
+            candidates = [package_parent] if package_parent != folder else [folder]
+            if package_parent != folder:
+                candidates.append(folder)  # a script inside a package, run by its path
+            project = self._project(package_parent)
+            candidates += [os.path.join(project, "src"), project]
+            roots = tuple(dict.fromkeys(reversed(candidates)))[::-1]
+            self._roots[folder] = roots
+        return roots
+
+    def _project(self, folder: str) -> str:
+        """The nearest folder upwards that looks like a project; else the folder itself."""
+        at = folder
+        while not any(mark in self._listing(at) for mark in _PROJECT_MARKS):
+            parent = os.path.dirname(at)
+            if parent == at or os.path.basename(at) in _LIBRARY_FOLDERS:
+                return folder
+            at = parent
+        return at

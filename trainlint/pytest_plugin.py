@@ -1,0 +1,1 @@
+"""The pytest plugin's door. It loads torch only when something is watched."""

@@ -1,0 +1,1 @@
+"""TL0: the checking itself. No event raises these; the road of a file does."""
