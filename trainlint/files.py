@@ -385,3 +385,81 @@ class Resolver:
                 return folder
             at = parent
         return at
+
+
+# --- words ---------------------------------------------------------------------------------
+
+_MAX_INDEXED_FILES = 5000
+_MAX_INDEXED_BYTES = 100_000_000
+_WORD_BYTES = bytes(
+    code if chr(code).isalnum() or code == 0x5F or code > 127 else 0x20 for code in range(256)
+)
+
+
+class _Index(NamedTuple):
+    """Which words the files of a project mention: the one file that does, or "" for several."""
+
+    mentions: dict[bytes, str]
+    complete: bool
+
+
+class Neighbourhood:
+    """What a check may ask about the rest of the project."""
+
+    def __init__(self, how: Discovery | None = None) -> None:
+        self._how = how or Discovery(Finder())
+        self._resolver = Resolver()
+        self._files: dict[str, list[str]] = {}
+        self._indexes: dict[str, _Index] = {}
+
+    def find(self, dotted: str, from_path: str) -> str | None:
+        """The project's file for a module name."""
+        return self._resolver.find(dotted, from_path)
+
+    def mentioned_elsewhere(self, name: str, path: str) -> bool:
+        """Whether another file of the project mentions that name; True where that is unknown."""
+        root = self._resolver.project_root(path)
+        if root not in self._indexes:
+            self._indexes[root] = _index(self._project_files(root))
+        index = self._indexes[root]
+        where = index.mentions.get(name.encode("utf-8", "replace"))
+        return not index.complete if where is None else where != path
+
+    def state_of(self, path: str) -> str:
+        """A digest of the names, sizes and times of all files of a file's project."""
+        root = self._resolver.project_root(path)
+        parts: list[str] = []
+        for file in self._project_files(root):
+            try:
+                status = os.stat(file)
+            except OSError:
+                continue
+            parts.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}")
+        from hashlib import blake2b
+
+        text = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return blake2b(text, digest_size=16).hexdigest()
+
+    def _project_files(self, root: str) -> list[str]:
+        if root not in self._files:
+            settings = Settings(root)
+            found = (t.path for t in _below(root, settings, self._how, []))
+            self._files[root] = sorted(found)
+        return self._files[root]
+
+
+def _index(files: list[str]) -> _Index:
+    mentions: dict[bytes, str] = {}
+    budget = _MAX_INDEXED_BYTES
+    for path in files[:_MAX_INDEXED_FILES]:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(budget + 1)
+        except OSError:
+            continue
+        budget -= len(data)
+        if budget < 0:
+            return _Index(mentions, complete=False)
+        for word in set(data.translate(_WORD_BYTES).split()):
+            mentions[word] = path if word not in mentions else ""
+    return _Index(mentions, complete=len(files) <= _MAX_INDEXED_FILES)

@@ -22,6 +22,8 @@ class RuleInfo(NamedTuple):
     default: bool
     static: bool
     live: bool
+    flow: bool
+    """It listens to events, so that a file has to be interpreted for it."""
     summary: str
     triggers: tuple[bytes, ...]
 

@@ -42,6 +42,7 @@ def describe(rule: type[Rule[Any]]) -> RuleInfo:
         rule.default,
         rule.static,
         rule.live,
+        bool(rule.on),
         rule.summary(),
         rule.triggers,
     )
