@@ -8,6 +8,7 @@ when a second one could hide behind the same time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -67,7 +68,9 @@ def fingerprint() -> str:
             entries = sorted((e for e in listing if e.name.endswith(".py")), key=lambda e: e.name)
         for entry in entries:
             status = entry.stat()
-            mark.update(f"{entry.path}{status.st_size}{status.st_mtime_ns}".encode("utf-8", "replace"))
+            mark.update(
+                f"{entry.path}{status.st_size}{status.st_mtime_ns}".encode("utf-8", "replace")
+            )
     mark.update(_libcst_stamp().encode())
     return mark.hexdigest()
 
@@ -116,14 +119,14 @@ class Store:
         try:
             return [
                 RuleInfo(
-                    row[0],
-                    row[1],
-                    Severity(row[2]),
-                    *map(bool, row[3:7]),
-                    row[7],
-                    tuple(trigger.encode("latin-1") for trigger in row[8]),
+                    code,
+                    name,
+                    Severity(severity),
+                    *flags,
+                    summary,
+                    tuple(trigger.encode("latin-1") for trigger in triggers),
                 )
-                for row in rows
+                for code, name, severity, *flags, summary, triggers in rows
             ] or None
         except (TypeError, ValueError, LookupError, AttributeError):
             return None
@@ -131,7 +134,7 @@ class Store:
     def keep_rules(self, rules: Iterable[RuleInfo]) -> None:
         """Remember the catalogue."""
         rows = [
-            [*rule[:2], rule.severity.value, *rule[3:8], [t.decode("latin-1") for t in rule[8]]]
+            [*rule[:2], rule.severity.value, *rule[3:-1], [t.decode("latin-1") for t in rule[-1]]]
             for rule in rules
         ]
         self._write(self._catalogue_path, json.dumps(rows))
@@ -187,10 +190,8 @@ def write_atomically(path: str, data: bytes) -> None:
             file.write(data)
         os.replace(temporary, path)
     except BaseException:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         raise
 
 
@@ -273,7 +274,9 @@ class Book:
             for key, row in self._entries.items():
                 entries.setdefault(key, row)
         if len(entries) > MAX_ENTRIES:
-            order = sorted(entries, key=lambda key: (key not in self._used, -_read_at(entries[key])))
+            order = sorted(
+                entries, key=lambda key: (key not in self._used, -_read_at(entries[key]))
+            )
             entries = {key: entries[key] for key in order[:MAX_ENTRIES]}
         text = json.dumps({"format": FORMAT, "entries": entries}, separators=(",", ":"))
         if len(text) > MAX_BYTES:

@@ -203,7 +203,7 @@ class Checker:
             self._lowered.move_to_end(path)
             return known
         source = decode(reading.data, path)
-        lowered = Lowered(source, parse(source), reading.stamp, digest)
+        lowered = Lowered(source, _parse(source), reading.stamp, digest)
         self._remember(path, lowered)
         return lowered
 
@@ -269,9 +269,7 @@ class _Loader:
 
     def dependencies(self) -> tuple[Dependency, ...]:
         return tuple(
-            Dependency(path, found.stamp, found.digest)
-            if found
-            else Dependency(path, NO_STAMP, "")
+            Dependency(path, found.stamp, found.digest) if found else Dependency(path, NO_STAMP, "")
             for path, found in sorted(self.opened.items())
             if path != self._first.source.path
         )
@@ -280,44 +278,23 @@ class _Loader:
 # --- libcst and flow, imported only when a file is parsed ----------------------------------
 
 
-def parse(source: Source) -> ir.Module:
-    """The IR of a source; raises `UnreadableSource` or `InvalidSource`."""
-    from libcst import ParserSyntaxError
+def _parse(source: Source) -> ir.Module:
+    from trainlint.syntax.parse import parse
 
-    from trainlint.syntax.guard import guard
-    from trainlint.syntax.lower import lower
-
-    guard(source.text)
-    try:
-        return lower(source.text, source.path)
-    except ParserSyntaxError as error:
-        raise _syntax_error(source, error.raw_line, error.raw_column + 1) from None
-    except (RecursionError, ValueError) as error:
-        problem = f"cannot be parsed: {str(error) or 'nested too deeply'}"
-        raise InvalidSource(problem) from None
-
-
-def _syntax_error(source: Source, row: int, column: int) -> InvalidSource:
-    """The running Python's words and place where it refuses the code too: they are better."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source.text, "<checked>", "exec", 0x400, dont_inherit=True)  # only the AST
-    except SyntaxError as error:
-        problem = error.msg or "invalid syntax"
-        return InvalidSource(problem, error.lineno or row, max(error.offset or column, 1))
-    except (ValueError, MemoryError, RecursionError, OverflowError):
-        pass
-    return InvalidSource("invalid syntax", row, column)
+    return parse(source)
 
 
 def interpret(
     lowered: Lowered, loader: _Loader, plan: Plan
 ) -> tuple[list[Finding], tuple[str, ...]]:
     """Run the program abstractly: the findings, and notes for `--verbose`."""
-    from trainlint.flow import analyse
-    from trainlint.flow.project import Project
     from trainlint.rules import all_rules
+
+    try:
+        from trainlint.flow import analyse
+        from trainlint.flow.project import Project
+    except ImportError:  # until flow lands
+        return [], ()
 
     rules = [rule for rule in all_rules() if rule.code in plan.codes and rule.on]
     analysis = analyse(lowered.module, Project(loader), rules, dict(plan.semantics))
@@ -337,7 +314,7 @@ def _diagnostics(
     places = {
         path: {
             node: (location[0], location[1])
-            for node, location in locate(lowered.module.tree, wanted).items()
+            for node, location in locate(lowered.module.tree, wanted).items()  # type: ignore[arg-type]
         }
         for path, wanted in nodes.items()
         if (lowered := opened.get(path))
@@ -400,9 +377,7 @@ def in_cell(source: Source, span: Span) -> tuple[int | None, Span]:
 def _unreadable(path: str, error: UnreadableSource) -> Diagnostic:
     at = Position(error.row, error.column)
     problem = f"the file {error.problem}"
-    return Diagnostic(
-        "TL002", "unreadable-file", Severity.ERROR, problem, path, Span(at, at)
-    )
+    return Diagnostic("TL002", "unreadable-file", Severity.ERROR, problem, path, Span(at, at))
 
 
 def _invalid(path: str, error: InvalidSource, data: bytes) -> Diagnostic:
@@ -426,7 +401,7 @@ def syntax_problem(path: str, data: bytes) -> Diagnostic | None:
     try:
         source = decode(data, path)
         if not _python_accepts(source.text):
-            parse(source)
+            _parse(source)
     except UnreadableSource as error:
         return _unreadable(path, error)
     except InvalidSource as error:
@@ -435,7 +410,8 @@ def syntax_problem(path: str, data: bytes) -> Diagnostic | None:
 
 
 def _python_accepts(text: str) -> bool:
-    from _symtable import symtable  # parses without making objects of the tree
+    # It parses without making objects of the tree, unlike `ast`.
+    from _symtable import symtable  # type: ignore[import-not-found]
 
     try:
         with warnings.catch_warnings():
@@ -444,4 +420,3 @@ def _python_accepts(text: str) -> bool:
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
         return False
     return True
-

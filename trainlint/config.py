@@ -147,9 +147,28 @@ SEMANTICS_OPTIONS = (
 )
 
 
-def default_settings(root: str) -> Settings:
-    """The settings where no configuration is found."""
-    return Settings(root)
+def explain(key: str | None, output_format: str) -> str:
+    """All settings, or one, for `trainlint config`."""
+    options = [*OPTIONS, *(o._replace(key=f"semantics.{o.key}") for o in SEMANTICS_OPTIONS)]
+    if key is not None:
+        chosen = [option for option in options if option.key == key]
+        if not chosen:
+            from difflib import get_close_matches
+
+            close = get_close_matches(key, [option.key for option in options], n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise KeyError(f"unknown setting `{key}`{hint}")
+        options = chosen
+    if output_format == "json":
+        import json
+
+        rows = {o.key: {"type": o.kind, "default": o.default, "doc": o.text} for o in options}
+        return json.dumps(rows, indent=2) + "\n"
+    return "\n".join(map(_setting, options))
+
+
+def _setting(option: Option) -> str:
+    return f"{option.key}\n    {option.text}\n    {option.kind}\n    default: {option.default}\n"
 
 
 def load(path: str) -> Settings:

@@ -79,7 +79,7 @@ def _is_excluded_by_force(path: str, settings: Settings, how: Discovery) -> bool
         if excludes.match(path):
             return True
         parent = os.path.dirname(path)
-        if parent == path or not _is_below(parent, top) or parent == top:
+        if parent in (path, top) or not _is_below(parent, top):
             return False
         path = parent
 
@@ -282,9 +282,11 @@ def _outer_ignores(root: str) -> tuple[Ignore, ...]:
 def _is_ignored(path: str, is_folder: bool, ignores: tuple[Ignore, ...]) -> bool:
     """Whether git would ignore it: the innermost file that says anything decides."""
     for ignore in reversed(ignores):
-        relative = os.path.relpath(path, ignore.folder) if os.sep != "/" else path[
-            len(ignore.folder.rstrip("/")) + 1 :
-        ]
+        relative = (
+            os.path.relpath(path, ignore.folder)
+            if os.sep != "/"
+            else path[len(ignore.folder.rstrip("/")) + 1 :]
+        )
         said = ignore.spec.check_file(relative + "/" if is_folder else relative).include
         if said is not None:
             return said

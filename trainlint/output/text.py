@@ -119,7 +119,9 @@ def _full(found: Diagnostic, cwd: str, frames: Frames, paint: Paint) -> str:
         out += [*frame, bar] if frame else []
     advice = found.help or (found.fix.message if found.fix else None)
     if advice:
-        out.append(f"{' ' * gutter} {paint('=', _BLUE)} {paint('help', _BOLD)}: {printable(advice)}")
+        out.append(
+            f"{' ' * gutter} {paint('=', _BLUE)} {paint('help', _BOLD)}: {printable(advice)}"
+        )
     return "\n".join(out) + "\n"
 
 

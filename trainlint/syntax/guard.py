@@ -7,8 +7,8 @@ once started it cannot be stopped. A scan over brackets, strings and line ends b
 Measured with libcst 1.9.0 on an 8 MB stack (`benchmarks/README.md`): 1,500 nested brackets die,
 and so do chains of 6,000 attributes, lambdas or conditional expressions and of 10,000 `and` or
 `not`. Time in microseconds is about 12 a token, 15 d^2 for brackets nested d deep, and 0.15 n^2
-for a chain of n tokens, such as `a + b + c` or `x[0][1]`. Indentation, string concatenation and nested
-`for`s of a comprehension are bounded by libcst itself.
+for a chain of n tokens, such as `a + b + c` or `x[0][1]`. libcst itself
+bounds indentation, string concatenation and the nested `for`s of a comprehension.
 """
 
 from __future__ import annotations

@@ -1,0 +1,38 @@
+"""Source to IR, everything that can go wrong on the way told as the two errors of `source`."""
+
+from __future__ import annotations
+
+import warnings
+
+from libcst import ParserSyntaxError
+
+from trainlint.flow import ir
+from trainlint.syntax.guard import guard
+from trainlint.syntax.lower import lower
+from trainlint.syntax.source import InvalidSource, Source
+
+
+def parse(source: Source) -> ir.Module:
+    """The IR of a source; raises `UnreadableSource` or `InvalidSource`."""
+    guard(source.text)
+    try:
+        return lower(source.text, source.path)
+    except ParserSyntaxError as error:
+        raise _syntax_error(source, error.raw_line, error.raw_column + 1) from None
+    except (RecursionError, ValueError) as error:
+        problem = f"cannot be parsed: {str(error) or 'nested too deeply'}"
+        raise InvalidSource(problem) from None
+
+
+def _syntax_error(source: Source, row: int, column: int) -> InvalidSource:
+    """The running Python's words and place where it refuses the code too: they are better."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source.text, "<checked>", "exec", 0x400, dont_inherit=True)  # only the AST
+    except SyntaxError as error:
+        problem = error.msg or "invalid syntax"
+        return InvalidSource(problem, error.lineno or row, max(error.offset or column, 1))
+    except (ValueError, MemoryError, RecursionError, OverflowError):
+        pass
+    return InvalidSource("invalid syntax", row, column)
