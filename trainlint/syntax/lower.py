@@ -226,7 +226,7 @@ class _StatementLowering(ExpressionLowering):
             module += _dotted(node.module)
         if isinstance(node.names, cst.ImportStar):
             out.append(ir.Import("*", module, "*", node=self.number(node)))
-            self.words.update(module.split("."))
+            self.words.update(_parts(module))
             return
         for alias in node.names:
             name = _dotted(alias.name)
@@ -239,7 +239,7 @@ class _StatementLowering(ExpressionLowering):
         lowered.node = self.number(alias)
         self.scope.bound.add(lowered.bound)
         self.words.add(lowered.bound)
-        self.words.update((lowered.also or lowered.module).split("."))
+        self.words.update(_parts(lowered.also or lowered.module))
         if lowered.name is not None:
             self.words.add(lowered.name)
         out.append(lowered)
@@ -278,6 +278,7 @@ class _StatementLowering(ExpressionLowering):
         out += _nested(branches, orelse)
 
     def _case(self, node: cst.MatchCase, subject: ir.Name) -> tuple[ir.Expr | None, ir.Block]:
+        """A case's test and body; captures are bound in the body, so a guard reads them unbound."""
         pattern = PatternLowering(self)
         pattern.lower(node.pattern, subject)
         tests = pattern.tests
@@ -397,6 +398,10 @@ def _nested(branches: list[tuple[ir.Expr, ir.Block, int]], orelse: ir.Block) -> 
     for test, body, index in reversed(branches):
         orelse = (ir.If(test, body, orelse, index),)
     return orelse
+
+
+def _parts(module: str) -> list[str]:
+    return [part for part in module.split(".") if part]
 
 
 def _dotted(node: cst.BaseExpression) -> str:
