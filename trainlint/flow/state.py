@@ -1,0 +1,370 @@
+"""One disjunct of the abstract state, and the objects in its heap.
+
+Objects are frozen and replaced when they change, so that copying a state copies three dicts and
+nothing below them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from trainlint.core.facts import (
+    AdapterFacts,
+    Cause,
+    Certainty,
+    Gradients,
+    ModeFact,
+    Mode,
+    Origin,
+    TrainableFact,
+)
+from trainlint.flow.project import ClassInfo
+from trainlint.flow.values import (
+    Const,
+    External,
+    FrameId,
+    ObjectId,
+    ParameterSource,
+    Ref,
+    Tensor,
+    Value,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Parameters that came to a module after it was made; equal changes have one site."""
+
+    key: Hashable
+    what: str
+    cause: Cause
+    origin: Origin = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleObject:
+    """A model or a part of one."""
+
+    cls: ClassInfo | None = None
+    library: str = ""
+    """The library class or factory it came from."""
+    flag: ModeFact = ModeFact()
+    uniform: bool = True
+    """Parts not seen yet have the same flag."""
+    trainable: TrainableFact = TrainableFact()
+    wraps: ObjectId = None
+    """The module whose parameters it shares: DDP, compile, PEFT."""
+    wrapper: str = ""
+    """What kind of wrapper it is: `ddp`, `peft`, `compile`, `dp`, `ema`."""
+    sensitive: Certainty = Certainty.UNKNOWN
+    kept_eval: Origin | None = field(default=None, compare=False)
+    part_eval: bool = False
+    overridden: tuple[Origin, Origin] | None = field(default=None, compare=False)
+    was_overridden: bool = False
+    flag_assigned: Origin | None = field(default=None, compare=False)
+    changes: frozenset[Change] = frozenset()
+    adapters: AdapterFacts | None = None
+    managed: bool = False
+    fresh: bool = False
+    """Made in this program by a known constructor, so that its trainable share is known."""
+    checkpointing: bool = False
+    input_grads: bool = False
+    kbit: bool = False
+    copy_of: ObjectId = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerObject:
+    """An optimizer; `groups` None means that nothing is known of its parameters."""
+
+    kind: str = "optimizer"
+    groups: tuple[ParameterSource, ...] | None = None
+    created: Origin | None = field(default=None, compare=False)
+    gradients: Gradients = Gradients.UNKNOWN
+    backward: Origin | None = field(default=None, compare=False)
+    this_round: bool = True
+    cleared: Origin | None = field(default=None, compare=False)
+    stepped: Origin | None = field(default=None, compare=False)
+    has_stepped: Certainty = Certainty.UNKNOWN
+    pending: frozenset[Tensor] = frozenset()
+    """Losses whose backward filled the gradients."""
+    pending_sites: tuple[Origin, ...] = field(default=(), compare=False)
+    scaler: ObjectId = None
+    scaled_origin: Origin | None = field(default=None, compare=False)
+    clipped: Origin | None = field(default=None, compare=False)
+    moves_frozen: Origin | None = field(default=None, compare=False)
+    managed: bool = False
+    escaped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerObject:
+    """A learning rate scheduler over `optimizer`."""
+
+    optimizer: ObjectId = None
+    kind: str = "scheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerObject:
+    """A GradScaler; `enabled` False when it was switched off by a literal."""
+
+    enabled: Certainty = Certainty.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ParametersObject:
+    """An iterator or list of parameters; a one-shot one can be used up."""
+
+    sources: tuple[ParameterSource, ...] = ()
+    known: bool = True
+    named: bool = False
+    one_shot: bool = True
+    consumed: Origin | None = field(default=None, compare=False)
+    used_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListObject:
+    """A list, set or dict. `items` None: only `summary` (what any item may be) is known."""
+
+    items: tuple[Value, ...] | None = None
+    summary: frozenset[Value] = frozenset()
+    keys: tuple[Value, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceObject:
+    """An instance of a class of the project that is not a module."""
+
+    cls: ClassInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryObject:
+    """An instance of a library class with a role: loader, sampler, accelerator, trainer, loss."""
+
+    role: str
+    path: str = ""
+    links: tuple[tuple[str, Value], ...] = ()
+
+    def link(self, name: str) -> Value | None:
+        """What it holds under a name."""
+        for key, value in self.links:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextObject:
+    """A library's context manager: what it does to the gradient mode while entered."""
+
+    kind: str
+    grad: Value | None = None
+    target: ObjectId = None
+
+
+HeapObject: TypeAlias = (
+    ModuleObject
+    | OptimizerObject
+    | SchedulerObject
+    | ScalerObject
+    | ParametersObject
+    | ListObject
+    | InstanceObject
+    | LibraryObject
+    | ContextObject
+)
+
+_TRACKED = (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
+
+
+@dataclass(frozen=True, slots=True)
+class GradMode:
+    """Whether gradients are recorded now; `leaked`: by a statement, not a block."""
+
+    on: Certainty = Certainty.YES
+    leaked: bool = False
+    inference: bool = False
+    origin: Origin | None = field(default=None, compare=False)
+
+
+Decision: TypeAlias = tuple[Hashable, bool]
+
+
+@dataclass(slots=True)
+class State:
+    """Variables, attributes, heap, gradient mode, and what was assumed on the way here."""
+
+    vars: dict[tuple[FrameId, str], Value] = field(default_factory=dict)
+    attrs: dict[tuple[ObjectId, str], Value] = field(default_factory=dict)
+    heap: dict[ObjectId, HeapObject] = field(default_factory=dict)
+    grad: GradMode = GradMode()
+    assumed: dict[Hashable, bool] = field(default_factory=dict)
+    """Conditions that hold here; dropped when something in them is assigned."""
+    decisions: frozenset[Decision] = frozenset()
+    """Which undetermined branches led here, as far as they still make a difference."""
+    pending: tuple[tuple[int, object], ...] = ()
+    """Jumps on their way through a context manager of the project."""
+    params_partial: int = 0
+
+    def copy(self) -> State:
+        """An independent copy."""
+        return State(
+            self.vars.copy(),
+            self.attrs.copy(),
+            self.heap.copy(),
+            self.grad,
+            self.assumed.copy(),
+            self.decisions,
+            self.pending,
+            self.params_partial,
+        )
+
+    def module(self, oid: ObjectId) -> ModuleObject | None:
+        """The module with that identity, if it is one."""
+        found = self.heap.get(oid)
+        return found if isinstance(found, ModuleObject) else None
+
+    def optimizer(self, oid: ObjectId) -> OptimizerObject | None:
+        """The optimizer with that identity, if it is one."""
+        found = self.heap.get(oid)
+        return found if isinstance(found, OptimizerObject) else None
+
+    def update(self, oid: ObjectId, **changes: object) -> None:
+        """Replace fields of an object."""
+        self.heap[oid] = replace(self.heap[oid], **changes)  # type: ignore[arg-type]
+
+    def modules(self) -> Iterable[tuple[ObjectId, ModuleObject]]:
+        """All modules."""
+        return [(o, v) for o, v in self.heap.items() if isinstance(v, ModuleObject)]
+
+    def optimizers(self) -> Iterable[tuple[ObjectId, OptimizerObject]]:
+        """All optimizers."""
+        return [(o, v) for o, v in self.heap.items() if isinstance(v, OptimizerObject)]
+
+    def forget(self, oid: ObjectId) -> None:
+        """A new value takes the place of an unknown one: what was assumed of it is gone."""
+        if self.assumed:
+            stale = [key for key in self.assumed if mentions(key, oid)]
+            for key in stale:
+                del self.assumed[key]
+
+    def key(self) -> tuple[object, ...]:
+        """What makes two states different for the rules.
+
+        Unknowns, strings and numbers do not: where only they differ, states merge and the
+        differing variable becomes unknown.
+        """
+        tracked = frozenset((o, v) for o, v in self.heap.items() if isinstance(v, _TRACKED))
+        heap = self.heap
+        names = frozenset(
+            item for item in self.vars.items() if _matters(item[1], heap)
+        )
+        attrs = frozenset(item for item in self.attrs.items() if _matters(item[1], heap))
+        return (tracked, names, attrs, self.grad, self.pending)
+
+
+def _matters(value: Value, heap: dict[ObjectId, HeapObject]) -> bool:
+    if isinstance(value, Ref):
+        return isinstance(heap.get(value.oid), _TRACKED)
+    return isinstance(value, Const) and (value.value is None or value.kind in ("bool", "str"))
+
+
+def mentions(key: object, oid: ObjectId) -> bool:
+    """Whether an identity occurs inside a condition's key."""
+    if key == oid:
+        return True
+    return isinstance(key, tuple) and any(mentions(part, oid) for part in key)
+
+
+def merge(first: State, second: State) -> State:
+    """Two states with the same key as one; what differs becomes unknown."""
+    for table, other in ((first.vars, second.vars), (first.attrs, second.attrs)):
+        for name, value in list(table.items()):
+            theirs = other.get(name)  # type: ignore[attr-defined]
+            if theirs != value:
+                table[name] = _join(value, theirs, name)  # type: ignore[index]
+        for name, value in other.items():
+            if name not in table:
+                table[name] = value  # type: ignore[index]
+    for oid, thing in second.heap.items():
+        mine = first.heap.get(oid)
+        if mine is None:
+            first.heap[oid] = thing
+        elif mine != thing:
+            first.heap[oid] = _join_objects(mine, thing)
+    assumed = second.assumed
+    first.assumed = {k: v for k, v in first.assumed.items() if assumed.get(k) == v}
+    first.decisions = first.decisions & second.decisions
+    return first
+
+
+def _join(mine: Value, theirs: Value | None, name: object) -> Value:
+    if theirs is None:
+        return mine
+    if isinstance(mine, Tensor) or isinstance(theirs, Tensor):
+        return join_values((mine, theirs)) or Ref(("join", name))
+    if isinstance(mine, External):
+        return mine
+    return Ref(("join", name))
+
+
+def join_values(values: Iterable[Value]) -> Value | None:
+    """The tensor that any of these may be, or None if none is a tensor."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not tensors:
+        return None
+    result = tensors[0]
+    for other in tensors[1:]:
+        result = replace(
+            result,
+            forwards=result.forwards | other.forwards,
+            references=result.references | other.references,
+            attached=result.attached if result.attached is other.attached else Certainty.UNKNOWN,
+            cut=result.cut if result.cut is other.cut else None,
+            scaler=result.scaler or other.scaler,
+            activation=result.activation if result.activation == other.activation else "",
+            divided=result.divided or other.divided,
+        )
+    return result
+
+
+def _join_objects(mine: HeapObject, theirs: HeapObject) -> HeapObject:
+    if isinstance(mine, ListObject) and isinstance(theirs, ListObject):
+        if mine.items is not None and theirs.items is not None and len(mine.items) == len(theirs.items):
+            items = tuple(
+                a if a == b else (join_values((a, b)) or Ref(("join-item", i)))
+                for i, (a, b) in enumerate(zip(mine.items, theirs.items))
+            )
+            return ListObject(items, frozenset(), mine.keys if mine.keys == theirs.keys else None)
+        both = frozenset(mine.items or mine.summary) | frozenset(theirs.items or theirs.summary)
+        return ListObject(None, both)
+    return mine
+
+
+MAX_DISJUNCTS = 8
+
+
+def join(states: Iterable[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], bool]:
+    """Merge equal states, keep at most `limit`; the flag says whether any was dropped."""
+    table: dict[tuple[object, ...], State] = {}
+    count = 0
+    for state in states:
+        count += 1
+        key = state.key() if count else ()
+        known = table.get(key)
+        if known is None:
+            table[key] = state
+        elif known is not state:
+            table[key] = merge(known, state)
+    kept = list(table.values())
+    return (kept[:limit], len(kept) > limit)
+
+
+def train_mode() -> ModeFact:
+    """The flag of a freshly constructed module."""
+    return ModeFact(Mode.TRAIN)

@@ -1,0 +1,210 @@
+"""Abstract values: what an expression can evaluate to.
+
+Values are immutable and hashable. Whatever has identity and changes (models, optimizers, lists,
+instances) lives in the state's heap and is referred to by a `Ref`; an object that the heap knows
+nothing about is opaque, and its `Ref` is also a symbol: two uses of the same unknown are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from trainlint.core.facts import Certainty, Cut, ModelFacts, Origin
+
+if TYPE_CHECKING:
+    from trainlint.flow import ir
+    from trainlint.flow.project import ClassInfo, ModuleInfo
+
+ObjectId: TypeAlias = Hashable
+FrameId: TypeAlias = int
+
+
+class Const(NamedTuple):
+    """A known constant. `kind` keeps `1` and `True` apart."""
+
+    value: Hashable
+    kind: str
+
+
+def const(value: Hashable) -> Const:
+    """The constant for a Python value."""
+    return Const(value, type(value).__name__)
+
+
+NONE = const(None)
+TRUE = const(True)
+FALSE = const(False)
+
+
+class Ref(NamedTuple):
+    """An object in the heap, or an opaque one."""
+
+    oid: ObjectId
+
+
+class External(NamedTuple):
+    """Something of a library, by its canonical dotted path: `torch.optim.AdamW`."""
+
+    path: str
+
+
+class Package(NamedTuple):
+    """A module of the project, by its file."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Func:
+    """A function of the project with the frame it closes over."""
+
+    function: ir.Function
+    module: ModuleInfo
+    frame: FrameId | None = None
+    owner: ClassInfo | None = None
+    contexts: tuple[Value, ...] = ()
+    """Library contexts that decorators put around every call."""
+    is_context: bool = False
+    kind: str = ""
+    """`property`, `staticmethod`, `classmethod` or empty."""
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Func)
+            and self.function is other.function
+            and self.frame == other.frame
+            and self.contexts == other.contexts
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.function), self.frame))
+
+
+class ClassValue(NamedTuple):
+    """A class of the project."""
+
+    info: ClassInfo
+
+
+class Method(NamedTuple):
+    """A function of the project bound to its receiver."""
+
+    receiver: Value
+    func: Func
+
+
+class LibraryMethod(NamedTuple):
+    """An attribute of an object that is not a project's: called, it is a method."""
+
+    receiver: Value
+    name: str
+
+
+class Partial(NamedTuple):
+    """`functools.partial(func, *args, **keywords)`."""
+
+    func: Value
+    args: tuple[Value, ...]
+    keywords: tuple[tuple[str, Value], ...]
+
+
+class Super(NamedTuple):
+    """`super()` inside a method of `owner` on `receiver`."""
+
+    receiver: Value
+    owner: ClassInfo
+
+
+class TupleValue(NamedTuple):
+    """A tuple whose items are known."""
+
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One forward of a model: the model's facts at that moment and the gradient mode."""
+
+    oid: ObjectId
+    site: ObjectId
+    facts: ModelFacts
+    grad: Certainty
+    grad_origin: Origin | None = field(default=None, compare=False)
+    grad_leaked: bool = False
+    bypasses: ObjectId = None
+    """The wrapper (DDP) that this forward went around."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor by what it was computed from. `attached` says whether its graph is still there."""
+
+    forwards: frozenset[Forward] = frozenset()
+    attached: Certainty = Certainty.UNKNOWN
+    cut: Cut | None = None
+    cut_origin: Origin | None = field(default=None, compare=False)
+    references: frozenset[Forward] = frozenset()
+    """Forwards whose values but not whose graph are in it."""
+    scaler: ObjectId = None
+    activation: str = ""
+    activation_origin: Origin | None = field(default=None, compare=False)
+    divided: bool = False
+    leaf: bool = False
+    """requires_grad was switched on by hand."""
+    is_loss: bool = False
+
+
+class ParameterSource(NamedTuple):
+    """Parameters of one module that an iterator yields.
+
+    `whole`: all of them, else a subset; `only_trainable`: filtered by requires_grad;
+    `frozen`: what was frozen when an optimizer took them; `changes` those it had by then.
+    """
+
+    oid: ObjectId
+    whole: bool = True
+    only_trainable: bool = False
+    changes: frozenset[ObjectId] = frozenset()
+    frozen_then: str = ""
+
+
+class ParameterValue(NamedTuple):
+    """One parameter of an iteration; `whole`: the loop visits them all unconditionally."""
+
+    sources: tuple[ParameterSource, ...]
+    whole: bool
+    depth: int
+
+
+class ParameterName(NamedTuple):
+    """The name that comes with a parameter in `named_parameters()`."""
+
+    depth: int
+
+
+class Condition(NamedTuple):
+    """A truth value that is not known but recognised when it is tested again."""
+
+    key: Hashable
+    positive: bool
+
+
+Value: TypeAlias = (
+    Const
+    | Ref
+    | External
+    | Package
+    | Func
+    | ClassValue
+    | Method
+    | LibraryMethod
+    | Partial
+    | Super
+    | TupleValue
+    | Tensor
+    | ParameterValue
+    | ParameterName
+    | Condition
+)

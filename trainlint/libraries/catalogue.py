@@ -1,0 +1,75 @@
+"""All tables as one: what is known of a dotted path."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from trainlint.libraries.spec import Spec, Table
+
+
+class Catalogue:
+    """Looks dotted paths up in the tables."""
+
+    def __init__(self, tables: tuple[Table, ...]) -> None:
+        self._calls: dict[str, Spec] = {}
+        self._methods: list[tuple[str, str, Spec]] = []
+        self._prefixes: list[tuple[str, Spec]] = []
+        self._aliases: list[tuple[str, str]] = []
+        self._module_bases: set[str] = set()
+        self._lightning: set[str] = set()
+        self._plain: set[str] = set()
+        self._harmless: set[str] = set()
+        for table in tables:
+            self._calls.update(table.calls)
+            self._methods += table.methods
+            self._prefixes += table.prefixes
+            self._aliases += table.aliases
+            self._module_bases |= set(table.module_bases)
+            self._lightning |= set(table.lightning_bases)
+            self._plain |= set(table.plain_bases)
+            self._harmless |= set(table.harmless_packages)
+
+    @cache  # noqa: B019 - one catalogue lives as long as the process
+    def canonical(self, path: str) -> str:
+        """The one name of something that can be imported under several."""
+        for prefix, replacement in self._aliases:
+            if path == prefix or path.startswith(prefix + "."):
+                return self.canonical(replacement + path[len(prefix) :])
+        return path
+
+    @cache  # noqa: B019
+    def call(self, path: str) -> Spec | None:
+        """What calling the path does."""
+        found = self._calls.get(path)
+        if found is not None:
+            return found
+        owner, _, name = path.rpartition(".")
+        for prefix, method, spec in self._methods:
+            if name == method and owner.startswith(prefix):
+                return spec
+        for prefix, spec in self._prefixes:
+            if path.startswith(prefix):
+                return spec
+        return None
+
+    def knows(self, path: str) -> bool:
+        """Whether any table mentions the path."""
+        return self.call(self.canonical(path)) is not None
+
+    def is_module_base(self, path: str) -> bool:
+        """Whether a class of that path is a torch.nn.Module."""
+        if path in self._module_bases or path in self._lightning:
+            return True
+        return path.startswith("torch.nn.") and path.count(".") >= 2 and "functional" not in path
+
+    def is_lightning_base(self, path: str) -> bool:
+        """Whether a class of that path is a LightningModule."""
+        return path in self._lightning
+
+    def is_plain_base(self, path: str) -> bool:
+        """Whether a base adds nothing that matters here."""
+        return path in self._plain or path.split(".", 1)[0] in self._harmless
+
+    def is_harmless(self, path: str) -> bool:
+        """Whether a call into that package leaves models and optimizers alone."""
+        return path.split(".", 1)[0] in self._harmless

@@ -1,0 +1,65 @@
+"""transformers, accelerate, diffusers, sentence-transformers, datasets."""
+
+from trainlint.core.facts import Certainty, Mode
+from trainlint.libraries.spec import (
+    Factory,
+    Harmless,
+    Operation,
+    Role,
+    SchedulerClass,
+    Spec,
+    Table,
+)
+
+_NOT_MODELS: dict[str, Spec] = {}
+for _name in (
+    "AutoTokenizer AutoConfig AutoProcessor AutoFeatureExtractor AutoImageProcessor"
+    " BertTokenizer BertTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer T5Tokenizer"
+    " T5TokenizerFast RobertaTokenizer RobertaTokenizerFast CLIPTokenizer CLIPProcessor"
+    " CLIPImageProcessor BertConfig GPT2Config LlamaConfig T5Config PreTrainedTokenizer"
+    " PreTrainedTokenizerFast GenerationConfig WhisperProcessor Wav2Vec2Processor"
+).split():
+    _NOT_MODELS[f"transformers.{_name}.from_pretrained"] = Harmless()
+
+HUGGINGFACE = Table(
+    calls={
+        **_NOT_MODELS,
+        "accelerate.Accelerator": Role("accelerator"),
+        "transformers.set_seed": Harmless(),
+        "transformers.pipeline": Harmless(),
+        "transformers.DataCollatorWithPadding": Harmless(),
+        **{
+            f"transformers.{prefix}{name}": SchedulerClass()
+            for prefix in ("", "optimization.")
+            for name in (
+                "get_scheduler get_linear_schedule_with_warmup get_cosine_schedule_with_warmup"
+                " get_constant_schedule get_constant_schedule_with_warmup"
+                " get_polynomial_decay_schedule_with_warmup"
+                " get_cosine_with_hard_restarts_schedule_with_warmup get_inverse_sqrt_schedule"
+            ).split()
+        },
+        "diffusers.optimization.get_scheduler": SchedulerClass(),
+        "sentence_transformers.SentenceTransformer": Factory(Mode.EVAL, Certainty.UNKNOWN),
+        "diffusers.training_utils.EMAModel": Role("ema"),
+        "accelerate.utils.set_seed": Harmless(),
+        "accelerate.notebook_launcher": Operation("spawn", "function"),
+    },
+    methods=(
+        ("transformers.", "from_pretrained", Factory(Mode.EVAL)),
+        ("transformers.", "from_config", Factory(Mode.TRAIN)),
+        ("transformers.", "_from_config", Factory(Mode.TRAIN)),
+        ("diffusers.", "from_pretrained", Factory(Mode.EVAL)),
+        ("diffusers.", "from_config", Factory(Mode.TRAIN)),
+    ),
+    aliases=(
+        ("transformers.trainer.Trainer", "transformers.Trainer"),
+        ("accelerate.accelerator.Accelerator", "accelerate.Accelerator"),
+        ("transformers.optimization.AdamW", "transformers.AdamW"),
+    ),
+    module_bases=(
+        "transformers.PreTrainedModel",
+        "transformers.modeling_utils.PreTrainedModel",
+        "diffusers.ModelMixin",
+        "diffusers.models.ModelMixin",
+    ),
+)

@@ -1,0 +1,5 @@
+"""PEFT."""
+
+from trainlint.libraries.spec import Table
+
+PEFT = Table(calls={})
