@@ -72,6 +72,15 @@ class ModuleObject:
     checkpointing: bool = False
     input_grads: bool = False
     kbit: bool = False
+    parametric: bool = True
+    activation: str = ""
+    loss: str | None = None
+    """Set for a loss module: the name its rule knows it by, or empty."""
+    ema_of: ObjectId = None
+    evaluated: bool = False
+    trained: bool = False
+    loaded: Origin | None = field(default=None, compare=False)
+    follows: bool = False
     copy_of: ObjectId = None
 
 
@@ -97,6 +106,9 @@ class OptimizerObject:
     moves_frozen: Origin | None = field(default=None, compare=False)
     managed: bool = False
     escaped: bool = False
+    cleared_at_times: bool = False
+    closure: bool = False
+    changes_seen: frozenset[Change] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,6 @@ TORCH = Table(
         ("torch.autograd.grad_mode.no_grad", "torch.no_grad"),
         ("torch.autograd.enable_grad", "torch.enable_grad"),
         ("torch.autograd.set_grad_enabled", "torch.set_grad_enabled"),
-        ("torch.nn.Module.train", "torch.nn.Module.train"),
-    )[:-1],
+    ),
     module_bases=("torch.nn.Module", "torch.nn.modules.module.Module", "torch.jit.ScriptModule"),
 )

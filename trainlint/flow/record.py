@@ -1,0 +1,97 @@
+"""What the interpreter saw: events go to the rules, findings come out once and only if feasible."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from trainlint.core.events import Event
+from trainlint.core.facts import Site
+from trainlint.core.rule import Finding, Rule
+from trainlint.flow.state import Decision
+
+MAX_UNRELATED_CONDITIONS = 1
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One finding with the paths that lead to it; the earliest round's wording is kept."""
+
+    finding: Finding
+    rounds: int
+    paths: set[frozenset[Decision]]
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Hands events to the rules that listen and gathers what they find."""
+
+    rules: dict[type[Event], list[Rule[Event]]]
+    candidates: dict[tuple[str, Site], Candidate] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rules: Iterable[type[Rule[Event]]]) -> Recorder:
+        """A recorder for the given rule classes."""
+        table: dict[type[Event], list[Rule[Event]]] = defaultdict(list)
+        for rule in rules:
+            for event in rule.on:
+                table[event].append(rule())
+        return cls(dict(table))
+
+    def listens(self, event: type[Event]) -> bool:
+        """Whether any rule wants such events."""
+        return event in self.rules
+
+    def raise_event(
+        self, event: Event, rounds: int = 1, decisions: frozenset[Decision] = frozenset()
+    ) -> None:
+        """Give an event to its rules; `rounds` is the greatest loop round it happened in."""
+        for rule in self.rules.get(type(event), ()):
+            for finding in rule.check(event):
+                self._add(finding, rounds, decisions)
+
+    def _add(self, finding: Finding, rounds: int, decisions: frozenset[Decision]) -> None:
+        key = (finding.rule.code, finding.site)
+        known = self.candidates.get(key)
+        if known is None:
+            self.candidates[key] = Candidate(finding, rounds, {decisions})
+            return
+        known.paths.add(decisions)
+        better = (finding.severity.rank, rounds) < (known.finding.severity.rank, known.rounds)
+        if better:
+            known.finding, known.rounds = finding, rounds
+
+    def findings(self) -> list[Finding]:
+        """Those on a path that needs at most one condition that nothing explains."""
+        return [c.finding for c in self.candidates.values() if feasible(c.paths)]
+
+
+def feasible(paths: Iterable[frozenset[Decision]]) -> bool:
+    """Whether one of the paths, after joining what holds both ways, needs few conditions."""
+    current = set(paths)
+    for _ in range(12):
+        joined = _join_once(current)
+        if joined == current:
+            break
+        current = joined
+    return any(len(_conditions(path)) <= MAX_UNRELATED_CONDITIONS for path in current)
+
+
+def _conditions(path: frozenset[Decision]) -> set[Hashable]:
+    return {key for key, _ in path}
+
+
+def _join_once(paths: set[frozenset[Decision]]) -> set[frozenset[Decision]]:
+    result = set(paths)
+    ordered = list(paths)
+    for i, first in enumerate(ordered):
+        for second in ordered[i + 1 :]:
+            difference = first ^ second
+            if len(difference) == 2:
+                (a, b) = difference
+                if a[0] == b[0] and a[1] != b[1]:
+                    result.add(first & second)
+    return {p for p in result if not any(q < p for q in result)}
+
+
