@@ -41,6 +41,8 @@ class Change:
     what: str
     cause: Cause
     origin: Origin = field(compare=False)
+    part: ObjectId = None
+    """The new module, if it is one."""
 
 
 @dataclass(frozen=True, slots=True)

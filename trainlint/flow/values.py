@@ -167,7 +167,7 @@ class ParameterSource(NamedTuple):
     whole: bool = True
     only_trainable: bool = False
     changes: frozenset[ObjectId] = frozenset()
-    frozen_then: str = ""
+    frozen_then: frozenset[ObjectId] = frozenset()
 
 
 class ParameterValue(NamedTuple):

@@ -1,0 +1,720 @@
+"""Models in the abstract state: modes, trainability, parameters, parts and wrappers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainlint.core.events import AttributeAssigned, ParametersConsumed
+from trainlint.core.facts import (
+    Cause,
+    Certainty,
+    Mode,
+    ModeFact,
+    ModelFacts,
+    Origin,
+    PartFact,
+    Share,
+    TrainableFact,
+)
+from trainlint.flow import ir
+from trainlint.flow.arguments import Arguments
+from trainlint.flow.state import (
+    Change,
+    LibraryObject,
+    ListObject,
+    ModuleObject,
+    OptimizerObject,
+    ParametersObject,
+    State,
+)
+from trainlint.flow.values import (
+    TRUE,
+    Const,
+    Func,
+    Method,
+    ObjectId,
+    ParameterName,
+    ParameterSource,
+    ParameterValue,
+    Ref,
+    Tensor,
+    TupleValue,
+    Value,
+    const,
+)
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Frame, Interpreter
+
+EACH = "$each"
+"""The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
+MAX_PARTS = 48
+MAX_CHANGES = 16
+
+
+class Models:
+    """Operations on modules."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.run = interpreter
+
+    # --- identity and structure --------------------------------------------------------
+
+    def promote(self, oid: ObjectId, state: State) -> ModuleObject:
+        """Take an opaque object for a module; a part takes its whole's flag."""
+        found = state.heap.get(oid)
+        if isinstance(found, ModuleObject):
+            return found
+        module = ModuleObject()
+        if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+            whole = state.module(oid[1])
+            if whole is not None:
+                module = ModuleObject(flag=whole.flag, trainable=whole.trainable, uniform=True)
+                state.attrs[oid[1], oid[2]] = Ref(oid)
+        state.heap[oid] = module
+        return module
+
+    def children(self, oid: ObjectId, state: State) -> list[tuple[str, ObjectId]]:
+        """Parts by attribute name."""
+        found: list[tuple[str, ObjectId]] = []
+        for (owner, name), value in state.attrs.items():
+            if owner != oid:
+                continue
+            if isinstance(value, Ref):
+                thing = state.heap.get(value.oid)
+                if isinstance(thing, ModuleObject):
+                    found.append((name, value.oid))
+        return found
+
+    def reach(self, oid: ObjectId, state: State) -> list[ObjectId]:
+        """The module, what it wraps, and all parts below."""
+        seen: list[ObjectId] = []
+        stack = [oid]
+        while stack and len(seen) < 200:
+            current = stack.pop()
+            if current in seen or state.module(current) is None:
+                continue
+            seen.append(current)
+            module = state.module(current)
+            if module is not None and module.wraps is not None:
+                stack.append(module.wraps)
+            stack.extend(child for _, child in self.children(current, state))
+        return seen
+
+    def base(self, oid: ObjectId, state: State) -> ObjectId:
+        """The innermost module that a chain of wrappers shares."""
+        for _ in range(8):
+            module = state.module(oid)
+            if module is None or module.wraps is None:
+                return oid
+            oid = module.wraps
+        return oid
+
+    def overlap(self, first: ObjectId, second: ObjectId, state: State) -> bool:
+        """Whether two modules share parameters."""
+        a, b = self.base(first, state), self.base(second, state)
+        if a == b:
+            return True
+        return a in self.reach(b, state) or b in self.reach(a, state) or _related(a, b)
+
+    def retire(self, state: State, oid: ObjectId) -> None:
+        """The constructor that made a module runs again: the earlier one becomes another."""
+        old = ("old", oid)
+        parts = [oid, *(c for c in self.reach(oid, state) if c != oid and _below(c, oid))]
+        for part in parts:
+            _rename(state, part, ("old", part) if part != oid else old)
+
+    # --- mode --------------------------------------------------------------------------
+
+    def set_mode(
+        self,
+        oid: ObjectId,
+        mode: Mode,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        *,
+        cause: Cause = Cause.EXPLICIT_CALL,
+        note: str = "",
+        overrides: bool = True,
+        top: bool = True,
+        seen: frozenset[ObjectId] = frozenset(),
+    ) -> list[State]:
+        """`train(mode)` on a module and everything below it; overrides of `train` are run."""
+        module = self.promote(oid, state)
+        if oid in seen:
+            return [state]
+        seen |= {oid}
+        if overrides and module.cls is not None:
+            override = module.cls.method("train")
+            if override is not None and not self.run.active.count(override.function):
+                argument = const(mode is not Mode.EVAL)
+                results = self.run.calls.invoke(
+                    override, Arguments((Ref(oid), argument)), state, frame, node
+                )
+                return [st for st, _ in results]
+        word = {Mode.EVAL: "eval", Mode.TRAIN: "train"}.get(mode)
+        origin = self.run.origin(frame, node, note or f"put in {word} mode here")
+        by = f"{frame.name}()" if frame.name else ""
+        is_part = top and self._is_part(oid, state)
+        self._set_flag(oid, ModeFact(mode, cause, origin, by), state, is_part, origin)
+        states = [state]
+        if module.wraps is not None:
+            states = self._each(states, module.wraps, mode, frame, node, cause, note, seen)
+        for name, child in self.children(oid, state):
+            if (oid, name) and child not in seen:
+                states = self._each(states, child, mode, frame, node, cause, note, seen)
+        return states
+
+    def _each(
+        self,
+        states: list[State],
+        child: ObjectId,
+        mode: Mode,
+        frame: Frame,
+        node: ir.Node,
+        cause: Cause,
+        note: str,
+        seen: frozenset[ObjectId],
+    ) -> list[State]:
+        return [
+            after
+            for st in states
+            for after in self.set_mode(
+                child, mode, st, frame, node, cause=cause, note=note, top=False, seen=seen
+            )
+        ]
+
+    def _is_part(self, oid: ObjectId, state: State) -> bool:
+        """Whether it is a sub-module of a module, not a whole model."""
+        if isinstance(oid, tuple) and oid[:1] == ("attr",) and state.module(oid[1]) is not None:
+            return True
+        return any(
+            isinstance(value, Ref) and value.oid == oid and state.module(owner) is not None
+            and (owner_module := state.module(owner)) is not None and owner_module.wraps != oid
+            for (owner, _), value in state.attrs.items()
+        )
+
+    def _set_flag(
+        self, oid: ObjectId, fact: ModeFact, state: State, is_part: bool, origin: Origin
+    ) -> None:
+        module = self.promote(oid, state)
+        kept, part_eval = module.kept_eval, module.part_eval
+        overridden, was = module.overridden, module.was_overridden
+        if fact.mode is Mode.EVAL:
+            if is_part:
+                kept, part_eval, overridden, was = origin, True, None, False
+        elif fact.mode is Mode.TRAIN:
+            if part_eval and not is_part and kept is not None:
+                overridden, was = (kept, origin), True
+            if part_eval and is_part:
+                overridden, was = None, False
+            part_eval, kept = (part_eval and not is_part), (None if is_part else kept)
+            part_eval = part_eval and module.flag.mode is not Mode.EVAL or (was and part_eval)
+        else:
+            overridden, was, kept, part_eval = None, False, None, False
+        state.heap[oid] = replace(
+            module,
+            flag=fact,
+            kept_eval=kept,
+            part_eval=part_eval,
+            overridden=overridden,
+            was_overridden=was,
+            evaluated=False,
+            trained=False,
+            flag_assigned=None,
+        )
+
+    def forget_mode(self, oid: ObjectId, state: State) -> None:
+        """Somebody unknown had the module: its modes and what trains are unknown."""
+        for part in self.reach(oid, state):
+            state.update(
+                part,
+                flag=ModeFact(),
+                trainable=TrainableFact(),
+                part_eval=False,
+                overridden=None,
+                was_overridden=False,
+                adapters=None,
+            )
+
+    # --- facts -------------------------------------------------------------------------
+
+    def facts(self, oid: ObjectId, name: str, state: State) -> ModelFacts:
+        """What rules see of a module."""
+        module = self.promote(oid, state)
+        parts = self._parts(oid, state)
+        share = self.share(oid, state)
+        base = state.module(self.base(oid, state)) or module
+        overridden = tuple(
+            (part or name, *found.overridden)
+            for part, found in self._leaves(oid, state)
+            if found.overridden is not None
+        )
+        return ModelFacts(
+            name=name,
+            mode=self._mode(oid, module, parts, state),
+            trainable=share,
+            sensitive=self.sensitivity(oid, state),
+            layers=tuple(
+                f"{p.name}" for p in parts if p.sensitive is Certainty.YES and p.name
+            )[:6],
+            parts=parts,
+            overridden=overridden,
+            adapters=module.adapters or base.adapters,
+            flag_assigned=module.flag_assigned,
+            managed=module.managed,
+            evaluated=Certainty.YES if module.evaluated else Certainty.NO,
+            trained=Certainty.YES if module.trained else Certainty.NO,
+            loaded=module.loaded or base.loaded,
+        )
+
+    def _leaves(self, oid: ObjectId, state: State) -> list[tuple[str, ModuleObject]]:
+        """Parts that have no known parts themselves, by dotted name."""
+        found: list[tuple[str, ModuleObject]] = []
+        stack: list[tuple[str, ObjectId]] = [("", oid)]
+        seen: set[ObjectId] = set()
+        while stack and len(found) < MAX_PARTS:
+            name, current = stack.pop()
+            module = state.module(current)
+            if module is None or current in seen:
+                continue
+            seen.add(current)
+            below = [
+                (f"{name}.{attr}" if name else attr, child)
+                for attr, child in self.children(current, state)
+            ]
+            if module.wraps is not None:
+                below = [(name, module.wraps), *[b for b in below if b[1] != module.wraps]]
+            if below:
+                stack.extend(reversed(below))
+                if any(n.endswith(EACH) for n, _ in below) and len(below) == 1:
+                    found.append((name, module))
+            else:
+                found.append((name, module))
+        return found
+
+    def _parts(self, oid: ObjectId, state: State) -> tuple[PartFact, ...]:
+        leaves = self._leaves(oid, state)
+        if len(leaves) == 1 and leaves[0][0] == "":
+            return ()
+        return tuple(
+            PartFact(
+                name=name.replace(EACH, "(its layers)"),
+                mode=part.flag,
+                sensitive=part.sensitive,
+                kept_eval=part.kept_eval if part.part_eval else None,
+                trainable=part.trainable.share,
+            )
+            for name, part in leaves
+            if part.loss is None
+        )
+
+    def _mode(
+        self, oid: ObjectId, module: ModuleObject, parts: tuple[PartFact, ...], state: State
+    ) -> ModeFact:
+        base = state.module(self.base(oid, state)) or module
+        flags = [p.mode for p in parts] or [base.flag]
+        modes = {f.mode for f in flags}
+        if len(modes) == 1:
+            latest = base.flag if base.flag.mode in modes else flags[0]
+            return latest if latest.mode in modes else flags[0]
+        if Mode.UNKNOWN in modes:
+            known = [f for f in flags if f.mode is not Mode.UNKNOWN]
+            return base.flag if base.flag.mode in modes and not known else ModeFact()
+        explained = next((f for f in flags if f.mode is Mode.EVAL), flags[0])
+        return ModeFact(Mode.MIXED, explained.cause, explained.origin, explained.by)
+
+    def sensitivity(self, oid: ObjectId, state: State) -> Certainty:
+        """Whether modes matter to a module or any of its parts."""
+        seen: list[Certainty] = []
+        for part in self.reach(oid, state):
+            module = state.module(part)
+            if module is not None and module.loss is None:
+                seen.append(module.sensitive)
+        if Certainty.YES in seen:
+            return Certainty.YES
+        return Certainty.UNKNOWN if Certainty.UNKNOWN in seen or not seen else Certainty.NO
+
+    def share(self, oid: ObjectId, state: State) -> TrainableFact:
+        """How much of a module trains."""
+        leaves = [m for _, m in self._leaves(oid, state) if m.parametric and m.loss is None]
+        base = state.module(self.base(oid, state))
+        if not leaves:
+            return base.trainable if base is not None else TrainableFact()
+        shares = {m.trainable.share for m in leaves}
+        if len(shares) == 1:
+            share = shares.pop()
+            if base is not None and base.trainable.share is share and base.trainable.origin:
+                return base.trainable
+            return next((m.trainable for m in leaves if m.trainable.origin), leaves[0].trainable)
+        if Share.UNKNOWN in shares:
+            return TrainableFact()
+        frozen = next((m.trainable for m in leaves if m.trainable.share is Share.NONE), None)
+        return TrainableFact(
+            Share.SOME, frozen.cause if frozen else None, frozen.origin if frozen else None
+        )
+
+    # --- requires_grad -----------------------------------------------------------------
+
+    def set_trainable(
+        self,
+        oid: ObjectId,
+        on: bool | None,
+        whole: bool,
+        state: State,
+        origin: Origin,
+        cause: Cause = Cause.EXPLICIT_CALL,
+    ) -> None:
+        """Switch requires_grad on a module's parameters, all of them or a subset."""
+        for part in self.reach(oid, state):
+            module = state.module(part)
+            if module is None:
+                continue
+            before = module.trainable.share
+            if on is None:
+                share = Share.UNKNOWN
+            elif whole:
+                share = Share.ALL if on else Share.NONE
+            else:
+                same = before is (Share.ALL if on else Share.NONE)
+                share = before if same else Share.SOME
+            why = cause
+            adapters = module.adapters
+            if adapters is not None:
+                why, adapters = self.run.calls.adapters.trainability(
+                    adapters, on, whole, origin
+                )
+            state.update(
+                part, trainable=TrainableFact(share, why, origin), adapters=adapters
+            )
+        self.run.calls.training.freezing(oid, on, state, origin)
+
+    def set_parameter(
+        self, value: ParameterValue, on: bool | None, state: State, origin: Origin
+    ) -> None:
+        """`p.requires_grad = on` for one parameter of an iteration."""
+        whole = value.whole and state.params_partial == 0
+        for source in value.sources:
+            if state.module(source.oid) is not None:
+                self.set_trainable(source.oid, on, whole and source.whole, state, origin)
+
+    # --- parameters --------------------------------------------------------------------
+
+    def parameters(
+        self, oid: ObjectId, state: State, frame: Frame, node: ir.Node, named: bool = False
+    ) -> Ref:
+        """`model.parameters()`: a fresh one-shot iterator."""
+        ref = self.run.fresh(state, frame, node, "params")
+        state.heap[ref.oid] = ParametersObject((ParameterSource(oid),), True, named)
+        return ref
+
+    def sources(self, value: Value | None, state: State) -> tuple[ParameterSource, ...] | None:
+        """The parameters that a value holds, None if that is not known."""
+        match value:
+            case ParameterValue(sources=sources, whole=whole):
+                return tuple(s._replace(whole=s.whole and whole) for s in sources)
+            case Ref(oid=oid):
+                return self._sources_of(oid, state)
+            case TupleValue(items=items):
+                return self._all_sources(items, state)
+            case _:
+                return None
+
+    def _sources_of(self, oid: ObjectId, state: State) -> tuple[ParameterSource, ...] | None:
+        thing = state.heap.get(oid)
+        match thing:
+            case ParametersObject(sources=sources, known=known):
+                return sources if known else None
+            case ListObject(keys=keys, items=items) if keys is not None and items is not None:
+                for key, item in zip(keys, items):
+                    if key == const("params"):
+                        return self.sources(item, state)
+                return None
+            case ListObject(items=items) if items is not None:
+                return self._all_sources(items, state)
+            case ListObject(summary=summary) if summary:
+                return self._all_sources(tuple(summary), state)
+            case _:
+                return None
+
+    def _all_sources(
+        self, items: tuple[Value, ...], state: State
+    ) -> tuple[ParameterSource, ...] | None:
+        found: list[ParameterSource] = []
+        for item in items:
+            inner = self.sources(item, state)
+            if inner is None:
+                return None
+            found.extend(inner)
+        return tuple(dict.fromkeys(found))
+
+    def concatenate(
+        self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node
+    ) -> Ref:
+        """`list(a) + list(b)`, `[*a, *b]`, `chain(a, b)`."""
+        sources = self._all_sources(values, state)
+        ref = self.run.fresh(state, frame, node, "params")
+        state.heap[ref.oid] = ParametersObject(
+            sources or (), sources is not None, one_shot=False
+        )
+        return ref
+
+    def consume(
+        self, value: Value, state: State, frame: Frame, node: ir.Node, name: str, by: str
+    ) -> None:
+        """An iterator of parameters is run to its end."""
+        if not isinstance(value, Ref):
+            return
+        found = state.heap.get(value.oid)
+        if not isinstance(found, ParametersObject):
+            if isinstance(found, ListObject):
+                for item in found.items or ():
+                    if isinstance(item, Ref) and item != value:
+                        self.consume(item, state, frame, node, name, by)
+            return
+        if not found.one_shot:
+            return
+        if found.used_up:
+            self.run.recorder.raise_event(
+                ParametersConsumed(
+                    site=self.run.site(frame, node), name=name, earlier=found.consumed, by=by
+                ),
+                self.run.rounds,
+                state.decisions,
+            )
+            return
+        origin = self.run.origin(frame, node, f"used up here by {by}" if by else "used up here")
+        state.update(value.oid, used_up=True, consumed=origin)
+
+    def filtered(
+        self, e: ir.Comprehension, iterable: Value, state: State, frame: Frame
+    ) -> Value | None:
+        """`[p for p in model.parameters() if p.requires_grad]` and the like."""
+        if len(e.generators) != 1 or not self.is_parameters(iterable, state):
+            return None
+        target = e.generators[0].target
+        names = [x.id for x in _leaf_names(target)]
+        if e.kind is ir.ComprehensionKind.DICT or not isinstance(e.element, ir.Name | ir.Sequence):
+            return None
+        if not names or not any(x.id == names[-1] for x in _leaf_names(e.element)):
+            return None
+        sources = self.sources(iterable, state)
+        self.consume(iterable, state, frame, e, "parameters", "this comprehension")
+        if sources is None:
+            result = ParametersObject((), False)
+        else:
+            conditions = e.generators[0].conditions
+            only = any(_asks_requires_grad(c) for c in conditions)
+            other = any(not _asks_requires_grad(c) for c in conditions)
+            result = ParametersObject(
+                tuple(
+                    s._replace(
+                        only_trainable=s.only_trainable or only, whole=s.whole and not other
+                    )
+                    for s in sources
+                ),
+                True,
+                isinstance(e.element, ir.Sequence),
+            )
+        ref = self.run.fresh(state, frame, e, "params")
+        one_shot = e.kind is ir.ComprehensionKind.GENERATOR
+        state.heap[ref.oid] = replace(result, one_shot=one_shot)
+        return ref
+
+    def is_parameters(self, value: Value, state: State) -> bool:
+        """Whether iterating the value yields parameters."""
+        return isinstance(value, Ref) and isinstance(
+            state.heap.get(value.oid), ParametersObject
+        )
+
+    def element_of_parameters(self, value: Ref, state: State) -> Value:
+        """What a loop over parameters binds."""
+        found = state.heap[value.oid]
+        assert isinstance(found, ParametersObject)
+        depth = len(self.run.parameter_loops) + 1
+        one = ParameterValue(found.sources, found.known, depth)
+        return TupleValue((ParameterName(depth), one)) if found.named else one
+
+    def capture(
+        self, sources: tuple[ParameterSource, ...], state: State
+    ) -> tuple[ParameterSource, ...]:
+        """The sources with what they hold now: what an optimizer takes."""
+        taken = []
+        for source in sources:
+            reached = self.reach(source.oid, state)
+            keys = frozenset(
+                c.key for oid in reached if (m := state.module(oid)) for c in m.changes
+            )
+            frozen = frozenset(
+                oid
+                for oid in reached
+                if (m := state.module(oid)) and m.trainable.share is Share.NONE
+            )
+            taken.append(
+                source._replace(
+                    changes=keys, frozen_then=frozen if source.only_trainable else frozenset()
+                )
+            )
+        return tuple(taken)
+
+    # --- attributes --------------------------------------------------------------------
+
+    def replace_part(
+        self, oid: ObjectId, attr: str, value: Ref, state: State, frame: Frame, node: ir.Node,
+        name: str,
+    ) -> None:
+        """`model.head = nn.Linear(...)`: new parameters come to the model."""
+        old = state.attrs.get((oid, attr))
+        state.attrs[oid, attr] = value
+        part = state.module(value.oid)
+        if part is None or old == value:
+            return
+        if part.wraps is not None and isinstance(old, Ref) and self.overlap(part.wraps, old.oid, state):
+            return
+        if isinstance(old, Ref) and self.overlap(old.oid, value.oid, state):
+            return
+        if self._constructing(oid, frame) or not part.parametric:
+            return
+        change = Change(
+            (oid, attr, frame.module.path, node.node),
+            f"`{name}.{attr}`",
+            Cause.HEAD_REPLACED,
+            self.run.origin(frame, node, f"`{name}.{attr}` becomes a new module here"),
+            value.oid,
+        )
+        self.add_change(oid, change, state)
+
+    def add_change(self, oid: ObjectId, change: Change, state: State) -> None:
+        """Note that new parameters came to a module."""
+        module = self.promote(oid, state)
+        if len(module.changes) < MAX_CHANGES:
+            kept = frozenset(c for c in module.changes if c.key != change.key)
+            state.update(oid, changes=kept | {change})
+
+    def _constructing(self, oid: ObjectId, frame: Frame) -> bool:
+        """Whether the object's own `__init__` is running."""
+        current: Frame | None = frame
+        while current is not None:
+            if current.name == "__init__" and current.receiver == Ref(oid):
+                return True
+            current = current.caller
+        return False
+
+    def assigned_flag(
+        self, oid: ObjectId, attr: str, value: Value, state: State, frame: Frame, node: ir.Node,
+        target: ir.Attribute, name: str,
+    ) -> None:
+        """`model.training = False`, `model.requires_grad = False`."""
+        from trainlint.core.events import Receiver
+
+        literal = str(value.value) if isinstance(value, Const) else ""
+        inside = (
+            frame.receiver == Ref(oid)
+            and frame.func is not None
+        )
+        each = isinstance(oid, tuple) and oid[-1:] == (EACH,)
+        known = bool(self.children(oid, state))
+        self.run.recorder.raise_event(
+            AttributeAssigned(
+                site=self.run.site(frame, node),
+                receiver=Receiver.MODULE,
+                name=name,
+                attribute=attr,
+                value=literal,
+                inside_own_method=inside,
+                over_all_modules=each,
+                has_submodules=Certainty.YES if known else Certainty.UNKNOWN,
+            ),
+            self.run.rounds,
+            state.decisions,
+        )
+        if attr == "training" and not inside:
+            origin = self.run.origin(frame, node, f"`{name}.training` is assigned here")
+            if each:
+                mode = Mode.TRAIN if value == TRUE else Mode.EVAL
+                self._set_flag(oid, ModeFact(mode, Cause.EXPLICIT_CALL, origin), state, True, origin)
+            else:
+                state.update(oid, flag_assigned=origin)
+
+    def loaded(self, oid: ObjectId, state: State, origin: Origin) -> None:
+        """Trained weights came in."""
+        state.update(oid, loaded=origin)
+
+
+def _related(a: ObjectId, b: ObjectId) -> bool:
+    """One is an attribute, at any depth, of the other: `("attr", ("attr", m, "x"), "y")`."""
+    return _below(a, b) or _below(b, a)
+
+
+def _below(inner: ObjectId, outer: ObjectId) -> bool:
+    while isinstance(inner, tuple) and inner[:1] == ("attr",):
+        inner = inner[1]
+        if inner == outer:
+            return True
+    return False
+
+
+def _rename(state: State, old: ObjectId, new: ObjectId) -> None:
+    """Give an object another identity everywhere."""
+
+    def swap(value: Value) -> Value:
+        if isinstance(value, Ref):
+            return Ref(new) if value.oid == old else value
+        if isinstance(value, Method) and value.receiver == Ref(old):
+            return Method(Ref(new), value.func)
+        if isinstance(value, TupleValue):
+            return TupleValue(tuple(swap(v) for v in value.items))
+        return value
+
+    for table in (state.vars, state.attrs):
+        for key, value in list(table.items()):
+            swapped = swap(value)
+            if swapped is not value:
+                table[key] = swapped  # type: ignore[index]
+    for key in [k for k in state.attrs if k[0] == old]:
+        state.attrs[new, key[1]] = state.attrs.pop(key)
+    if old in state.heap:
+        state.heap[new] = state.heap.pop(old)
+    for oid, thing in list(state.heap.items()):
+        match thing:
+            case OptimizerObject(groups=groups) if groups:
+                renamed = tuple(g._replace(oid=new) if g.oid == old else g for g in groups)
+                state.heap[oid] = replace(thing, groups=renamed)
+            case ParametersObject(sources=sources):
+                renamed = tuple(g._replace(oid=new) if g.oid == old else g for g in sources)
+                state.heap[oid] = replace(thing, sources=renamed)
+            case ModuleObject(wraps=wraps) if wraps == old:
+                state.heap[oid] = replace(thing, wraps=new)
+            case ListObject(items=items) if items:
+                state.heap[oid] = replace(thing, items=tuple(swap(v) for v in items))
+            case LibraryObject(links=links) if links:
+                state.heap[oid] = replace(thing, links=tuple((k, swap(v)) for k, v in links))
+            case _:
+                pass
+
+
+def _leaf_names(target: ir.Expr) -> list[ir.Name]:
+    match target:
+        case ir.Name():
+            return [target]
+        case ir.Sequence(items=items):
+            return [n for item in items for n in _leaf_names(item)]
+        case _:
+            return []
+
+
+def _asks_requires_grad(condition: ir.Expr) -> bool:
+    match condition:
+        case ir.Attribute(attr="requires_grad"):
+            return True
+        case ir.Compare(left=left, op=op, right=ir.Literal(value=True)) if op in ("==", "is"):
+            return _asks_requires_grad(left)
+        case ir.BoolOp(op="and", values=values):
+            return any(_asks_requires_grad(v) for v in values)
+        case _:
+            return False
+
+
+__all__ = ["EACH", "Func", "Models", "Tensor"]

@@ -1,0 +1,95 @@
+"""Which functions can matter: those that reach an event of training, by the names they mention.
+
+Cutting by names over-approximates the call graph, so nothing that matters is skipped; a function
+that is skipped is taken to compute its result from its arguments and to leave them alone.
+"""
+
+from __future__ import annotations
+
+from trainlint.flow import ir
+from trainlint.flow.project import ModuleInfo
+
+DOMAIN_WORDS = frozenset(
+    """
+    train eval training backward step zero_grad no_grad inference_mode set_grad_enabled enable_grad
+    requires_grad requires_grad_ parameters named_parameters modules named_modules children optim
+    from_pretrained from_config detach data item numpy argmax deepcopy clip_grad_norm_
+    clip_grad_norm clip_grad_value_ unscale_ scale update add_param_group load_state_dict prepare
+    unwrap_model accumulate nn Module DataParallel DistributedDataParallel compile manual_backward
+    get_peft_model set_adapter add_adapter load_adapter merge_adapter unmerge_adapter
+    merge_and_unload unload disable_adapter prepare_model_for_kbit_training optimizer optimizers
+    model net forward grad set_epoch lr_scheduler GradScaler autograd freeze unfreeze cross_entropy
+    yield
+    """.split()
+)
+
+
+class Relevance:
+    """Answers for functions, remembering the answers."""
+
+    def __init__(self, words: frozenset[str] = DOMAIN_WORDS) -> None:
+        self.words = words
+        self._known: dict[int, bool] = {}
+        self._names: dict[str, frozenset[str]] = {}
+
+    def matters(self, function: ir.Function, module: ModuleInfo) -> bool:
+        """Whether running the function could change or show anything."""
+        known = self._known.get(id(function))
+        if known is None:
+            known = bool(function.words & self.words) or _calls_unknown(function)
+            known = known or bool(function.words & self._relevant_names(module))
+            self._known[id(function)] = known
+        return known
+
+    def _relevant_names(self, module: ModuleInfo) -> frozenset[str]:
+        """Names of the file's functions and classes that matter, and all it imports."""
+        found = self._names.get(module.path)
+        if found is not None:
+            return found
+        names: set[str] = set()
+        pending: dict[str, frozenset[str]] = {}
+        for name, binding in module.bindings.items():
+            match binding:
+                case ir.Function(words=words) | ir.Class(words=words):
+                    if words & self.words:
+                        names.add(name)
+                    else:
+                        pending[name] = words
+                case ir.Import():
+                    if module.project.find(binding.module, module.path) is not None:
+                        names.add(name)
+                case _:
+                    pass
+        grown = True
+        while grown:
+            grown = False
+            for name, words in list(pending.items()):
+                if words & names:
+                    names.add(name)
+                    del pending[name]
+                    grown = True
+        found = self._names[module.path] = frozenset(names)
+        return found
+
+
+def _calls_unknown(function: ir.Function) -> bool:
+    """Whether it calls what it was given: a parameter may be a model or a callback."""
+    names = {p.name for p in function.parameters} - {"self", "cls"}
+    return bool(names) and _has_call_of(function.body, names)
+
+
+def _has_call_of(node: object, names: set[str]) -> bool:
+    if isinstance(node, tuple):
+        return any(_has_call_of(part, names) for part in node)
+    if isinstance(node, ir.Call):
+        func = node.func
+        if isinstance(func, ir.Name) and func.id in names:
+            return True
+        return _has_call_of(func, names) or any(_has_call_of(a.value, names) for a in node.args)
+    if isinstance(node, ir.Node):
+        return any(
+            _has_call_of(getattr(node, slot), names)
+            for slot in type(node).__slots__
+            if slot not in ("words", "locals")
+        )
+    return False

@@ -1,0 +1,815 @@
+"""The step protocol: forward, backward, clearing, clipping, stepping, scheduling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from trainlint.core.events import (
+    Backward,
+    Evaluation,
+    Evidence,
+    GradientsCleared,
+    GradientsClipped,
+    GradientsPileUp,
+    OptimizerCreated,
+    OptimizerStep,
+    ReferenceForward,
+    SchedulerStep,
+    TrainStep,
+)
+from trainlint.core.facts import (
+    Cause,
+    Certainty,
+    Cut,
+    Gradients,
+    LossFacts,
+    Mode,
+    ModelFacts,
+    OptimizerFacts,
+    Origin,
+    ParameterGap,
+    Share,
+    Site,
+)
+from trainlint.flow import ir
+from trainlint.flow.models import EACH, Models
+from trainlint.flow.state import (
+    Decision,
+    ModuleObject,
+    OptimizerObject,
+    ScalerObject,
+    SchedulerObject,
+    State,
+)
+from trainlint.flow.values import Forward, ObjectId, ParameterSource, Ref, Tensor, Value
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Frame, Interpreter
+
+EVALUATION_NAMES = ("eval", "valid", "test", "infer", "predict", "sample", "generate", "score")
+_EVALUATION_PARTS = frozenset(
+    "eval evaluate evaluation val valid validate validation test testing infer inference predict"
+    " prediction sample sampling generate score dev".split()
+)
+
+
+@dataclass(slots=True)
+class Seen:
+    """A forward that may turn out to be an evaluation."""
+
+    event: Evaluation
+    oid: ObjectId
+    rounds: int
+    paths: list[frozenset[Decision]]
+    trained: bool = False
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """What the whole analysis saw of one optimizer."""
+
+    facts: OptimizerFacts
+    backward: Origin | None = None
+    in_loop: bool = False
+    stepped: bool = False
+    cleared: bool = False
+    step_site: Site | None = None
+
+
+class Training:
+    """Operations on losses and optimizers."""
+
+    def __init__(self, interpreter: Interpreter, models: Models) -> None:
+        self.run = interpreter
+        self.models = models
+        self.forwards: dict[object, Seen] = {}
+        self.trained_models: dict[ObjectId, Origin] = {}
+        self.records: dict[ObjectId, StepRecord] = {}
+        self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
+        self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
+
+    # --- forward -----------------------------------------------------------------------
+
+    def forward(
+        self,
+        oid: ObjectId,
+        name: str,
+        inputs: tuple[Value, ...],
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        *,
+        record: bool = True,
+        result_used: Certainty = Certainty.UNKNOWN,
+    ) -> Tensor:
+        """A model runs: its result knows the model as it was."""
+        facts = self.models.facts(oid, name, state)
+        grad = state.grad
+        stack = tuple(id(f) for f in self.run.active)
+        key = (
+            frame.module.path,
+            node.node,
+            stack,
+            oid,
+            facts.mode.mode,
+            grad.on,
+            facts.mode.origin.site if facts.mode.origin else None,
+        )
+        bypass = self._bypassed(oid, state)
+        made = Forward(oid, key, facts, grad.on, grad.origin, grad.leaked, bypass)
+        if record:
+            self._remember(key, made, state, frame, node, result_used)
+        if grad.on is Certainty.NO or self._named_evaluation(frame):
+            for part in self.models.reach(oid, state):
+                state.update(part, evaluated=True)
+        joined = self.run.calls.combine(tuple(inputs), "forward")
+        through = joined if isinstance(joined, Tensor) else Tensor()
+        if grad.on is Certainty.NO:
+            return Tensor(
+                attached=Certainty.NO,
+                cut=Cut.NO_GRAD,
+                cut_origin=grad.origin,
+                references=through.references | through.forwards | {made},
+                activation=self.run.calls.activation_of(oid, state),
+                activation_origin=self.run.origin(frame, node, "computed here"),
+            )
+        frozen = facts.trainable.share is Share.NONE
+        attached = Certainty.YES if not frozen else (
+            Certainty.YES if through.attached is Certainty.YES else Certainty.UNKNOWN
+        )
+        return Tensor(
+            forwards=through.forwards | {made},
+            attached=attached,
+            references=through.references,
+            activation=self.run.calls.activation_of(oid, state),
+            activation_origin=self.run.origin(frame, node, "computed here"),
+        )
+
+    def _bypassed(self, oid: ObjectId, state: State) -> ObjectId:
+        """The DDP wrapper around a module that was called directly, if only it was prepared."""
+        for wrapper, module in state.modules():
+            if module.wraps == oid and module.wrapper == "ddp":
+                return wrapper
+        return None
+
+    def _named_evaluation(self, frame: Frame) -> bool:
+        names = [frame.name, *(x for loop in self.run.loops for x in loop.loaders)]
+        return any(_is_evaluation_name(n) for n in names)
+
+    def _remember(
+        self,
+        key: object,
+        made: Forward,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        result_used: Certainty,
+    ) -> None:
+        evidence: set[Evidence] = set()
+        if made.grad is Certainty.NO:
+            evidence.add(Evidence.GRAD_OFF)
+        if made.facts.mode.mode is Mode.EVAL and made.facts.mode.cause is Cause.EXPLICIT_CALL:
+            evidence.add(Evidence.EVAL_ASKED)
+        if self._named_evaluation(frame):
+            evidence.add(Evidence.NAME)
+        seen = self.forwards.get(key)
+        if seen is None:
+            event = Evaluation(
+                site=self.run.site(frame, node),
+                when=self.run.when,
+                model=made.facts,
+                grad=made.grad,
+                evidence=frozenset(evidence),
+                function=frame.name,
+                in_loop=bool(self.run.loops),
+                result_used=result_used,
+            )
+            self.forwards[key] = Seen(event, made.oid, self.run.rounds, [state.decisions])
+            return
+        seen.paths.append(state.decisions)
+        if self.run.rounds < seen.rounds:
+            seen.rounds = self.run.rounds
+            seen.event = replace(seen.event, when=self.run.when)
+
+    def measured(self, tensor: Tensor) -> None:
+        """Metrics are taken from a forward's result."""
+        for made in (*tensor.forwards, *tensor.references):
+            seen = self.forwards.get(made.site)
+            if seen is not None and Evidence.METRICS not in seen.event.evidence:
+                seen.event = replace(
+                    seen.event, evidence=seen.event.evidence | {Evidence.METRICS}
+                )
+
+    def escaped(self, tensor: Tensor) -> None:
+        """A result goes where a backward may be: it is no evaluation for sure."""
+        for made in tensor.forwards:
+            seen = self.forwards.get(made.site)
+            if seen is not None:
+                seen.trained = True
+
+    # --- backward ----------------------------------------------------------------------
+
+    def backward(
+        self, loss: Value, name: str, state: State, frame: Frame, node: ir.Node,
+        scaler: ObjectId = None,
+    ) -> None:
+        """`.backward()` on a loss."""
+        site = self.run.site(frame, node)
+        origin = Origin(site, "backward runs here")
+        tensor = loss if isinstance(loss, Tensor) else Tensor()
+        opaque = not isinstance(loss, Tensor)
+        facts = self.loss_facts(tensor, name)
+        holders = self._holders(tensor, state)
+        self.run.recorder.raise_event(
+            Backward(
+                site=site,
+                when=self.run.when,
+                loss=facts,
+                optimizers=tuple(self.facts(o, state) for o in holders),
+            ),
+            self.run.rounds,
+            state.decisions,
+        )
+        self.escaped(tensor)
+        self._refer(tensor, facts, state, site)
+        self._fill(tensor, opaque, holders, state, origin, scaler or tensor.scaler)
+        self.run.calls.on_backward(tensor, state, frame, node)
+
+    def loss_facts(self, tensor: Tensor, name: str) -> LossFacts:
+        """What rules see of a loss."""
+        cut = tensor.cut if tensor.attached is Certainty.NO or tensor.leaf else None
+        grad_off = grad_leaked = None
+        if cut is Cut.NO_GRAD:
+            made = next(iter(sorted(tensor.references, key=lambda f: str(f.site))), None)
+            grad_off = tensor.cut_origin
+            grad_leaked = made.grad_leaked if made is not None else False
+        return LossFacts(
+            name=name,
+            models=_unique(f.facts for f in _ordered(tensor.forwards)),
+            references=_unique(f.facts for f in _ordered(tensor.references)),
+            cut=cut,
+            cut_origin=tensor.cut_origin,
+            grad_off=grad_off,
+            grad_leaked=bool(grad_leaked),
+        )
+
+    def _refer(self, tensor: Tensor, facts: LossFacts, state: State, site: Site) -> None:
+        students = [f.facts.name for f in _ordered(tensor.forwards)]
+        if not students or not self.run.recorder.listens(ReferenceForward):
+            return
+        trained = {f.oid for f in tensor.forwards}
+        for made in _ordered(tensor.references):
+            seen = self.forwards.get(made.site)
+            if made.oid in trained or seen is None:
+                continue
+            if any(self.models.overlap(made.oid, other, state) for other in trained):
+                continue
+            module = state.module(made.oid)
+            follows = module is not None and module.follows
+            event = ReferenceForward(
+                site=seen.event.site,
+                when=self.run.when,
+                model=made.facts,
+                student=students[0],
+                backward=site,
+                follows=Certainty.YES if follows else Certainty.UNKNOWN,
+            )
+            seen.trained = True
+            self.references.append((event, made.oid, self.run.rounds, state.decisions))
+
+    def _holders(self, tensor: Tensor, state: State) -> list[ObjectId]:
+        """Optimizers that hold, or may hold, parameters of a loss's models."""
+        oids = {f.oid for f in tensor.forwards}
+        return [
+            oid
+            for oid, optimizer in state.optimizers()
+            if optimizer.groups is None
+            or any(self.models.overlap(g.oid, m, state) for g in optimizer.groups for m in oids)
+        ]
+
+    def _fill(
+        self,
+        tensor: Tensor,
+        opaque: bool,
+        holders: list[ObjectId],
+        state: State,
+        origin: Origin,
+        scaler: ObjectId,
+    ) -> None:
+        optimizers = list(state.optimizers())
+        vague = opaque or not tensor.forwards
+        if vague:
+            targets = [oid for oid, _ in optimizers] if len(optimizers) == 1 else []
+            for oid, _ in optimizers if len(optimizers) > 1 else ():
+                state.update(oid, gradients=Gradients.UNKNOWN, pending=frozenset())
+        elif holders:
+            targets = holders
+        else:
+            # No optimizer holds these models: what steps next steps on nothing, and one cause
+            # (stale, missing, frozen) must come out of it, not a broken protocol.
+            targets = [oid for oid, _ in optimizers]
+        for oid in targets:
+            optimizer = state.optimizer(oid)
+            assert optimizer is not None
+            sites = optimizer.pending_sites
+            if optimizer.gradients is not Gradients.FRESH:
+                sites = ()
+            mixed = optimizer.gradients in (Gradients.CONSUMED, Gradients.MIXED_IN)
+            state.update(
+                oid,
+                gradients=Gradients.MIXED_IN if mixed else Gradients.FRESH,
+                backward=origin,
+                this_round=True,
+                pending=(optimizer.pending if sites else frozenset()) | {tensor},
+                pending_sites=(*(s for s in sites if s != origin), origin)[-6:],
+                scaler=scaler,
+                scaled_origin=origin if scaler is not None else None,
+                clipped=None,
+            )
+            record = self.records.get(oid)
+            if record is not None:
+                record.backward = record.backward or origin
+                record.in_loop |= bool(self.run.loops)
+
+    # --- optimizers --------------------------------------------------------------------
+
+    def create(
+        self,
+        oid: ObjectId,
+        kind: str,
+        parameters: Value | None,
+        name: str,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        closure: bool = False,
+    ) -> None:
+        """An optimizer takes its parameters."""
+        sources = self.models.sources(parameters, state) if parameters is not None else None
+        if sources is not None and any(state.module(s.oid) is None for s in sources):
+            for source in sources:
+                self.models.promote(source.oid, state)
+        groups = self.models.capture(sources, state) if sources is not None else None
+        state.heap[oid] = OptimizerObject(
+            kind=kind,
+            groups=groups,
+            created=self.run.origin(frame, node, f"`{name}` takes its parameters here"),
+            gradients=Gradients.ABSENT,
+            has_stepped=Certainty.NO,
+            closure=closure,
+        )
+        self.run.calls.names[oid] = name
+        facts = self.facts(oid, state)
+        self.records.setdefault(oid, StepRecord(facts))
+        self.run.recorder.raise_event(
+            OptimizerCreated(
+                site=self.run.site(frame, node),
+                when=self.run.when,
+                optimizer=facts,
+                models=tuple(
+                    self.models.facts(g.oid, self.run.calls.name_of(g.oid, state), state)
+                    for g in groups or ()
+                ),
+            ),
+            self.run.rounds,
+            state.decisions,
+        )
+
+    def promote(self, oid: ObjectId, state: State, name: str) -> OptimizerObject:
+        """Take an opaque object for an optimizer of unknown parameters."""
+        found = state.heap.get(oid)
+        if isinstance(found, OptimizerObject):
+            return found
+        made = OptimizerObject()
+        state.heap[oid] = made
+        self.run.calls.names.setdefault(oid, name)
+        return made
+
+    def facts(self, oid: ObjectId, state: State) -> OptimizerFacts:
+        """What rules see of an optimizer."""
+        optimizer = state.optimizer(oid)
+        assert optimizer is not None
+        frozen, origin = self._frozen(optimizer.groups, state)
+        scaled = Certainty.YES if optimizer.scaler is not None else Certainty.NO
+        scaler = state.heap.get(optimizer.scaler) if optimizer.scaler is not None else None
+        if isinstance(scaler, ScalerObject) and scaler.enabled is Certainty.NO:
+            scaled = Certainty.NO
+        return OptimizerFacts(
+            name=self.run.calls.name_of(oid, state),
+            kind=optimizer.kind,
+            created=optimizer.created,
+            frozen=frozen,
+            frozen_origin=origin,
+            moves_frozen=optimizer.moves_frozen,
+            gradients=optimizer.gradients,
+            backward=optimizer.backward,
+            cleared=optimizer.cleared,
+            stepped=optimizer.stepped,
+            backward_this_round=optimizer.this_round,
+            scaled=scaled,
+            scaled_origin=optimizer.scaled_origin,
+            clipped=optimizer.clipped,
+            uses_closure=optimizer.closure,
+            cleared_at_times=optimizer.cleared_at_times,
+        )
+
+    def _frozen(
+        self, groups: tuple[ParameterSource, ...] | None, state: State
+    ) -> tuple[Share, Origin | None]:
+        if not groups:
+            return Share.UNKNOWN, None
+        shares: set[Share] = set()
+        origin: Origin | None = None
+        for source in groups:
+            fact = self.models.share(source.oid, state)
+            origin = origin or fact.origin
+            match fact.share:
+                case Share.NONE:
+                    shares.add(Share.ALL if source.whole or not source.only_trainable else Share.UNKNOWN)
+                case Share.ALL:
+                    shares.add(Share.NONE)
+                case Share.SOME:
+                    shares.add(
+                        Share.NONE if source.only_trainable
+                        else Share.SOME if source.whole else Share.UNKNOWN
+                    )
+                case Share.UNKNOWN:
+                    shares.add(Share.UNKNOWN)
+        if len(shares) == 1:
+            return shares.pop(), origin
+        if Share.UNKNOWN in shares:
+            return Share.UNKNOWN, None
+        return Share.SOME, origin
+
+    def new_round(self, state: State) -> None:
+        """A loop begins another round: gradients there are an earlier round's."""
+        for oid, optimizer in state.optimizers():
+            if optimizer.this_round:
+                state.update(oid, this_round=False)
+
+    def freezing(self, oid: ObjectId, on: bool | None, state: State, origin: Origin) -> None:
+        """Parameters were frozen: an optimizer with gradients in them goes on moving them."""
+        if on is not False:
+            return
+        for key, optimizer in state.optimizers():
+            filled = optimizer.gradients in (
+                Gradients.FRESH, Gradients.CONSUMED, Gradients.MIXED_IN
+            )
+            if filled and optimizer.groups and any(
+                self.models.overlap(g.oid, oid, state) for g in optimizer.groups
+            ):
+                state.update(key, moves_frozen=origin)
+
+    def clear(
+        self, targets: list[ObjectId], state: State, frame: Frame, node: ir.Node,
+        to_zero: bool = False,
+    ) -> None:
+        """`zero_grad()` reaches these optimizers."""
+        origin = self.run.origin(frame, node, "gradients are cleared here")
+        for oid in targets:
+            optimizer = state.optimizer(oid)
+            if optimizer is None:
+                continue
+            self.run.recorder.raise_event(
+                GradientsCleared(
+                    site=self.run.site(frame, node),
+                    when=self.run.when,
+                    optimizer=self.facts(oid, state),
+                    between_micro_batches=False,
+                ),
+                self.run.rounds,
+                state.decisions,
+            )
+            wiped = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN)
+            kept = optimizer.gradients is Gradients.WIPED
+            state.update(
+                oid,
+                gradients=Gradients.WIPED if wiped or kept else Gradients.CLEARED,
+                cleared=origin if wiped or not kept else optimizer.cleared,
+                pending=frozenset(),
+                pending_sites=(),
+                scaler=None,
+                clipped=None,
+                moves_frozen=optimizer.moves_frozen if to_zero else None,
+            )
+            if oid in self.records:
+                self.records[oid].cleared = True
+
+    def clear_unknown(self, state: State, oids: list[ObjectId] | None = None) -> None:
+        """Something may have cleared gradients."""
+        for oid, _ in state.optimizers():
+            if oids is None or oid in oids:
+                state.update(
+                    oid, gradients=Gradients.UNKNOWN, pending=frozenset(), pending_sites=(),
+                    scaler=None,
+                )
+
+    def of_model(self, oid: ObjectId, state: State) -> list[ObjectId]:
+        """Optimizers that hold, or may hold, a model's parameters."""
+        return [
+            key
+            for key, optimizer in state.optimizers()
+            if optimizer.groups is None
+            or any(self.models.overlap(g.oid, oid, state) for g in optimizer.groups)
+        ]
+
+    def step(
+        self,
+        oid: ObjectId,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        *,
+        through_scaler: bool = False,
+        closure: bool = False,
+    ) -> None:
+        """`optimizer.step()`."""
+        optimizer = state.optimizer(oid)
+        if optimizer is None:
+            return
+        site = self.run.site(frame, node)
+        facts = self.facts(oid, state)
+        if not (closure or optimizer.closure or optimizer.managed):
+            self.run.recorder.raise_event(
+                OptimizerStep(
+                    site=site,
+                    when=self.run.when,
+                    optimizer=facts,
+                    through_scaler=through_scaler,
+                    in_loop=bool(self.run.loops),
+                ),
+                self.run.rounds,
+                state.decisions,
+            )
+        if optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN) and optimizer.pending:
+            self._train(oid, optimizer, facts, state, frame, site)
+        record = self.records.get(oid)
+        if record is not None:
+            record.stepped = True
+            record.step_site = site
+        filled = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN, Gradients.CONSUMED)
+        unknown = optimizer.gradients is Gradients.UNKNOWN
+        state.update(
+            oid,
+            gradients=(
+                Gradients.CONSUMED if filled or (unknown and optimizer.backward is not None)
+                else optimizer.gradients if unknown or optimizer.gradients is Gradients.ABSENT
+                else Gradients.CLEARED
+            ),
+            stepped=self.run.origin(frame, node, "the step uses the gradients here"),
+            has_stepped=Certainty.YES,
+            pending=frozenset(),
+            pending_sites=(),
+            clipped=None,
+            scaler=None,
+        )
+
+    def _train(
+        self,
+        oid: ObjectId,
+        optimizer: OptimizerObject,
+        facts: OptimizerFacts,
+        state: State,
+        frame: Frame,
+        site: Site,
+    ) -> None:
+        forwards = _ordered(frozenset(f for t in optimizer.pending for f in t.forwards))
+        backward = optimizer.pending_sites[-1].site if optimizer.pending_sites else site
+        missing, stale = self._gaps(oid, optimizer, forwards, state)
+        models = _unique(self._now(f, state) for f in forwards)
+        losses = tuple(
+            self.loss_facts(t, "loss") for t in sorted(optimizer.pending, key=_tensor_order)
+        )
+        for made in forwards:
+            self.trained_models.setdefault(
+                self.models.base(made.oid, state), Origin(backward, "trained here")
+            )
+        self.run.recorder.raise_event(
+            TrainStep(
+                site=backward,
+                when=self.run.when,
+                step=site,
+                models=models,
+                optimizer=replace(facts, missing=missing, stale=stale),
+                losses=losses,
+                checkpointing=self._checkpointing(forwards, state),
+            ),
+            self.run.rounds,
+            state.decisions,
+        )
+        self._pile_up(forwards, state, backward)
+        self.run.calls.on_step(forwards, optimizer, state, frame)
+        for made in forwards:
+            for part in self.models.reach(made.oid, state):
+                state.update(part, trained=True)
+
+    def _now(self, made: Forward, state: State) -> ModelFacts:
+        """The model as it is now, with the modes it had when it ran."""
+        if state.module(made.oid) is None:
+            return made.facts
+        now = self.models.facts(made.oid, made.facts.name, state)
+        return replace(
+            now,
+            mode=made.facts.mode,
+            parts=made.facts.parts,
+            overridden=made.facts.overridden,
+            flag_assigned=made.facts.flag_assigned,
+            evaluated=made.facts.evaluated,
+            trained=made.facts.trained,
+        )
+
+    def _checkpointing(self, forwards: list[Forward], state: State) -> Certainty:
+        on = any((m := state.module(f.oid)) is not None and m.checkpointing for f in forwards)
+        return Certainty.YES if on else Certainty.NO
+
+    def _pile_up(self, forwards: list[Forward], state: State, backward: Site) -> None:
+        known = [o for _, o in state.optimizers()]
+        if any(o.groups is None for o in known) or not self.run.loops:
+            return
+        held = [g.oid for o in known for g in o.groups or ()]
+        for made in forwards:
+            module = state.module(made.oid)
+            if module is None or module.loss is not None or made.grad is not Certainty.YES:
+                continue
+            if any(self.models.overlap(made.oid, h, state) for h in held):
+                continue
+            share = self.models.share(made.oid, state).share
+            if share is Share.ALL and not isinstance(made.oid, tuple | str) or share is Share.ALL:
+                event = GradientsPileUp(
+                    site=backward, when=self.run.when, model=self._now(made, state),
+                    backward=backward,
+                )
+                self.pile_ups.append((event, made.oid, self.run.rounds, state.decisions))
+
+    def _gaps(
+        self,
+        oid: ObjectId,
+        optimizer: OptimizerObject,
+        forwards: list[Forward],
+        state: State,
+    ) -> tuple[tuple[ParameterGap, ...], tuple[ParameterGap, ...]]:
+        """What trains and no optimizer holds; what the optimizer holds and nothing trains."""
+        everyone = [o for _, o in state.optimizers()]
+        if any(o.groups is None for o in everyone) or optimizer.groups is None:
+            return (), ()
+        sources = [g for o in everyone for g in o.groups or ()]
+        missing: list[ParameterGap] = []
+        stale: list[ParameterGap] = []
+        for made in forwards:
+            reached = self.models.reach(made.oid, state)
+            base = self.models.base(made.oid, state)
+            mine = [s for s in sources if self.models.overlap(s.oid, made.oid, state)]
+            if not mine:
+                gap = self._replaced(made, base, optimizer, state)
+                if gap is not None:
+                    stale.append(gap)
+                continue
+            for part in reached:
+                module = state.module(part)
+                if module is not None:
+                    missing.extend(self._missing(part, module, made, mine, state))
+        return tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale))
+
+    def _missing(
+        self,
+        part: ObjectId,
+        module: ModuleObject,
+        made: Forward,
+        mine: list[ParameterSource],
+        state: State,
+    ) -> list[ParameterGap]:
+        found = []
+        for change in sorted(module.changes, key=lambda c: str(c.key)):
+            if any(change.key in s.changes for s in mine):
+                continue
+            if change.part is not None:
+                new = state.module(change.part)
+                if new is None or self.models.share(change.part, state).share is Share.NONE:
+                    continue
+                if any(change.part in self.models.reach(s.oid, state) and s.oid != part and
+                       s.oid not in _wrappers(part, state) for s in mine):
+                    continue
+            found.append(ParameterGap(made.facts.name, change.what, change.cause, change.origin))
+        fact = module.trainable
+        for source in mine:
+            late = part in source.frozen_then and fact.share in (Share.ALL, Share.SOME)
+            elsewhere = any(
+                s is not source and part in self.models.reach(s.oid, state)
+                and part not in s.frozen_then
+                for s in mine
+            )
+            if late and fact.origin is not None and not elsewhere:
+                what = f"the unfrozen `{self.run.calls.name_of(part, state)}`"
+                found.append(ParameterGap(made.facts.name, what, Cause.UNFROZEN, fact.origin))
+        return found
+
+    def _replaced(
+        self, made: Forward, base: ObjectId, optimizer: OptimizerObject, state: State
+    ) -> ParameterGap | None:
+        module = state.module(base)
+        if module is None:
+            return None
+        for source in optimizer.groups or ():
+            held = self.models.base(source.oid, state)
+            if held == ("old", base):
+                origin = self._born(base, made)
+                return ParameterGap(made.facts.name, "the new model", Cause.REBUILT, origin)
+            copy = module.copy_of
+            if copy is not None and self.models.overlap(copy, held, state):
+                origin = self._born(base, made)
+                return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
+        return None
+
+    def _born(self, oid: ObjectId, made: Forward) -> Origin | None:
+        if isinstance(oid, tuple) and len(oid) == 4 and isinstance(oid[2], int):
+            return Origin(Site(str(oid[1]), oid[2]), "the model in training is made here")
+        return made.facts.mode.origin
+
+    # --- clipping, scaling, scheduling -------------------------------------------------
+
+    def clip(
+        self, parameters: Value, state: State, frame: Frame, node: ir.Node,
+        measures: bool = False, limit_scaled: bool = False,
+    ) -> None:
+        """Gradients of these parameters are clipped."""
+        sources = self.models.sources(parameters, state)
+        origin = self.run.origin(frame, node, "gradients are clipped here")
+        for oid, optimizer in list(state.optimizers()):
+            holds = sources is not None and optimizer.groups is not None and any(
+                self.models.overlap(g.oid, s.oid, state)
+                for g in optimizer.groups for s in sources
+            )
+            only = sources is None and len(list(state.optimizers())) == 1
+            if not (holds or only or optimizer.groups is None and len(list(state.optimizers())) == 1):
+                continue
+            self.run.recorder.raise_event(
+                GradientsClipped(
+                    site=self.run.site(frame, node),
+                    when=self.run.when,
+                    optimizer=self.facts(oid, state),
+                    measures=measures,
+                    limit_scaled=limit_scaled,
+                ),
+                self.run.rounds,
+                state.decisions,
+            )
+            state.update(oid, clipped=origin)
+
+    def unscale(self, oid: ObjectId, state: State) -> None:
+        """`scaler.unscale_(optimizer)`."""
+        if state.optimizer(oid) is not None:
+            state.update(oid, scaler=None)
+
+    def schedule(
+        self, scheduler: SchedulerObject, name: str, state: State, frame: Frame, node: ir.Node,
+        epoch_given: bool,
+    ) -> None:
+        """`scheduler.step()`."""
+        optimizer = state.optimizer(scheduler.optimizer) if scheduler.optimizer else None
+        if optimizer is None:
+            return
+        stepped = {
+            Certainty.YES: Certainty.NO,
+            Certainty.NO: Certainty.YES,
+            Certainty.UNKNOWN: Certainty.UNKNOWN,
+        }[optimizer.has_stepped]
+        self.run.recorder.raise_event(
+            SchedulerStep(
+                site=self.run.site(frame, node),
+                when=self.run.when,
+                name=name,
+                optimizer=self.facts(scheduler.optimizer, state),
+                before_optimizer=stepped,
+                epoch_given=epoch_given,
+            ),
+            self.run.rounds,
+            state.decisions,
+        )
+
+
+def _wrappers(part: ObjectId, state: State) -> set[ObjectId]:
+    """Wrappers around a module, which hold it as it was when they were made."""
+    return {oid for oid, module in state.modules() if module.wraps == part}
+
+
+def _is_evaluation_name(name: str) -> bool:
+    words = name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
+    if any(w in ("train", "training", "fit") for w in words):
+        return False
+    return any(w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS for w in words)
+
+
+def _ordered(forwards: frozenset[Forward]) -> list[Forward]:
+    return sorted(forwards, key=lambda f: (f.facts.name, str(f.site[:2] if isinstance(f.site, tuple) else "")))
+
+
+def _tensor_order(tensor: Tensor) -> str:
+    return ",".join(f.facts.name for f in _ordered(tensor.forwards))
+
+
+def _unique(models: object) -> tuple[ModelFacts, ...]:
+    return tuple(dict.fromkeys(models))  # type: ignore[call-overload, no-any-return]
+
+
+__all__ = ["EACH", "Ref", "Training"]
