@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from trainlint.core.facts import AdapterFacts, Cause, Origin, Share, TrainableFact
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.state import State
-from trainlint.flow.values import ObjectId, Ref, Value
+from trainlint.flow.state import ContextObject, LibraryObject, State
+from trainlint.flow.values import ObjectId
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Evaluated, Frame, Interpreter
@@ -63,6 +63,23 @@ class Adapters:
         """A method of a model with adapters; None if it is not PEFT's."""
         return None
 
+    def role_method(
+        self,
+        oid: ObjectId,
+        thing: LibraryObject,
+        method: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
+    ) -> Evaluated | None:
+        """A method of a library object with a role: a trainer."""
+        return None
 
-_UNUSED: tuple[type, ...] = (Ref,)
-__all__ = ["Adapters", "Value"]
+    def leave(self, context: ContextObject, state: State) -> None:
+        """Leave `with model.disable_adapter()`."""
+
+    def discarded(
+        self, s: ir.Expression, call: ir.Call, context: ContextObject, state: State, frame: Frame
+    ) -> None:
+        """`model.disable_adapter()` as a statement."""

@@ -11,23 +11,18 @@ import builtins
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from trainlint.core.events import BareReference, ContextNotCalled, DiscardedCall
-from trainlint.core.facts import Certainty, Origin, Site
+from trainlint.core.events import BareReference, ContextNotCalled
+from trainlint.core.facts import Origin, Site
 from trainlint.flow import ir
-from trainlint.flow.project import ClassInfo, ModuleInfo, Project, member
+from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.state import (
-    ContextObject,
-    GradMode,
-    InstanceObject,
-    LibraryObject,
     ListObject,
     ModuleObject,
     ParametersObject,
     State,
     join,
-    join_values,
 )
 from trainlint.flow.values import (
     FALSE,
@@ -39,15 +34,10 @@ from trainlint.flow.values import (
     External,
     FrameId,
     Func,
-    LibraryMethod,
     Method,
-    ObjectId,
     Package,
-    ParameterName,
-    ParameterValue,
     Partial,
     Ref,
-    Super,
     Tensor,
     TupleValue,
     Value,
@@ -113,10 +103,17 @@ Evaluated = list[tuple[State, Value]]
 class Interpreter:
     """Interprets one root: a module's top level, a function or a class nobody calls."""
 
-    def __init__(self, project: Project, recorder: Recorder, relevance: Relevance) -> None:
+    def __init__(
+        self,
+        project: Project,
+        recorder: Recorder,
+        relevance: Relevance,
+        semantics: dict[str, str] | None = None,
+    ) -> None:
         from trainlint.flow.calls import Calls
 
         self.project = project
+        self.semantics = semantics or {}
         self.recorder = recorder
         self.relevance = relevance
         self.calls = Calls(self)
@@ -1255,5 +1252,3 @@ def fold(op: str, a: Const, b: Const) -> Const | None:
 
 
 __all__ = ["BudgetExceeded", "Evaluated", "Frame", "Interpreter", "Loop", "Out", "spelled"]
-_UNUSED = (DiscardedCall, Certainty, ContextObject, GradMode, InstanceObject, LibraryObject)
-_UNUSED2 = (LibraryMethod, ParameterName, ParameterValue, Super, join_values, member)

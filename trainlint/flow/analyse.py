@@ -1,0 +1,237 @@
+"""Analyses one file: where execution starts, and what is known only at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from trainlint.core.events import BackwardWithoutStep, Event, ReferenceForward, StepWithoutBackward
+from trainlint.core.facts import Certainty, Share
+from trainlint.core.rule import Finding, Rule
+from trainlint.flow import ir
+from trainlint.flow.arguments import Arguments
+from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
+from trainlint.flow.project import ClassInfo, ModuleInfo, Project
+from trainlint.flow.record import Recorder
+from trainlint.flow.relevance import Relevance
+from trainlint.flow.state import InstanceObject, ModuleObject, State, join
+from trainlint.flow.values import ClassValue, Func, Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What one file's analysis found, and which other files it read."""
+
+    findings: list[Finding] = field(default_factory=list)
+    depends_on: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+LIGHTNING_HOOKS = frozenset(
+    """forward training_step validation_step test_step predict_step configure_optimizers
+    on_train_start on_train_epoch_end on_validation_epoch_end train_dataloader val_dataloader
+    test_dataloader setup prepare_data
+    """.split()
+)
+
+
+def analyse(
+    module: ir.Module,
+    project: Project,
+    rules: Iterable[type[Rule[Event]]],
+    semantics: dict[str, str] | None = None,
+) -> Analysis:
+    """Interpret a file from all its entries and return what the rules find.
+
+    `semantics` maps dotted names of the user's own helpers to what they do: `train`, `eval`,
+    `no_grad`, `backward`, `factory`.
+    """
+    project.used.clear()
+    info = project.modules.get(module.path) or project.add(module)
+    recorder = Recorder.of(rules)
+    run = Entries(info, project, recorder, semantics or {})
+    run.everything()
+    depends = {p for p in project.used if p != module.path}
+    return Analysis(recorder.findings(), depends, run.notes)
+
+
+class Entries:
+    """The roots of a file, one after the other."""
+
+    def __init__(
+        self, info: ModuleInfo, project: Project, recorder: Recorder, semantics: dict[str, str]
+    ) -> None:
+        self.info = info
+        self.project = project
+        self.recorder = recorder
+        self.semantics = semantics
+        self.relevance = Relevance()
+        self.executed: set[int] = set()
+        self.instantiated: set[int] = set()
+        self.notes: list[str] = []
+
+    def everything(self) -> None:
+        """The module's top level, then what it did not reach."""
+        self._root(self._top_level)
+        for statement in self.info.bindings.values():
+            if isinstance(statement, ir.Class):
+                self._class(self.info.class_info(statement))
+        for statement in self.info.bindings.values():
+            if isinstance(statement, ir.Function):
+                self._function(Func(statement, self.info))
+
+    def _root(self, start: object) -> None:
+        run = Interpreter(self.project, self.recorder, self.relevance, self.semantics)
+        run.executed = self.executed
+        run.instantiated = self.instantiated
+        complete = True
+        try:
+            start(run)  # type: ignore[operator]
+        except BudgetExceeded:
+            complete = False
+            self.notes.append(f"{self.info.path}: the analysis stopped at its budget")
+        except RecursionError:
+            complete = False
+            self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")
+        finish(run, complete)
+
+    def _frame(self, run: Interpreter) -> Frame:
+        frame = Frame(run.module_frame(self.info), self.info)
+        run.frames[frame.id] = frame
+        return frame
+
+    def _top_level(self, run: Interpreter) -> None:
+        frame = self._frame(run)
+        out = run.block(self.info.module.body, [State()], frame)
+        for st in out.on:
+            del st
+
+    def _function(self, func: Func) -> None:
+        if id(func.function) in self.executed or func.function.name.startswith("test_"):
+            return
+        if not self.relevance.matters(func.function, self.info):
+            return
+        if self.project.loader.mentioned_elsewhere(func.function.name, self.info.path):
+            return
+
+        def start(run: Interpreter) -> None:
+            frame = self._frame(run)
+            call = ir.Call(ir.Name(func.function.name), (), func.function.name_node)
+            for state, value in run.decorated(func, func.function.decorators, State(), frame):
+                target = value if isinstance(value, Func) else func
+                if target.function.is_generator:
+                    results = run.calls.execute(target, Arguments(complete=False), state, frame, call)
+                else:
+                    results = run.calls.invoke(target, Arguments(complete=False), state, frame, call)
+                for st, result in results:
+                    run.calls.escape(result, st)
+
+        self._root(start)
+
+    def _class(self, cls: ClassInfo) -> None:
+        methods = [
+            f for f in cls.methods.values()
+            if id(f) not in self.executed and not f.name.startswith("__")
+        ]
+        if not methods:
+            return
+        if cls.is_lightning:
+            methods = [m for m in methods if m.name not in LIGHTNING_HOOKS]
+        called = {w for f in cls.methods.values() for w in f.words}
+        entries = [m for m in methods if m.name not in called] or methods
+        for method in entries:
+            if method.name in ("forward", "train", "eval") and cls.is_module:
+                continue
+            if id(method) in self.executed or not self.relevance.matters(method, cls.module):
+                continue
+            if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
+                continue
+            self._method(cls, method)
+
+    def _method(self, cls: ClassInfo, method: ir.Function) -> None:
+        def start(run: Interpreter) -> None:
+            frame = self._frame(run)
+            state = State()
+            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
+            for st, instance in self._instance(cls, run, state, frame, call):
+                for st2, bound in run.calls.attribute(
+                    instance, method.name, st, frame, ir.Attribute(ir.Name("self"), method.name)
+                ):
+                    inner = ir.Call(ir.Name(method.name), (), method.name_node)
+                    for st3, result in run.calls.call(
+                        bound, Arguments(complete=False), st2, frame, inner
+                    ):
+                        run.calls.escape(result, st3)
+
+        self._root(start)
+
+    @staticmethod
+    def _instance(
+        cls: ClassInfo, run: Interpreter, state: State, frame: Frame, call: ir.Call
+    ) -> list[tuple[State, Ref]]:
+        made = run.calls.instantiate(cls, Arguments(complete=False), state, frame, call)
+        states, _ = join(st for st, _ in made)
+        refs = [ref for _, ref in made if isinstance(ref, Ref)]
+        if not refs:
+            ref = Ref(("self", cls.module.path, cls.node.node))
+            fresh = State()
+            fresh.heap[ref.oid] = (
+                ModuleObject(cls=cls) if cls.is_module else InstanceObject(cls)
+            )
+            return [(fresh, ref)]
+        return [(st, refs[0]) for st in states]
+
+
+def finish(run: Interpreter, complete: bool) -> None:
+    """Raise the events that are known only when everything has run."""
+    training = run.calls.training
+    trained = training.trained_models
+    for event, oid, rounds, decisions in training.references:
+        if oid in trained or not complete:
+            continue
+        run.recorder.raise_event(event, rounds, decisions)
+    for pile, oid, rounds, decisions in training.pile_ups:
+        if oid not in trained or True:
+            run.recorder.raise_event(pile, rounds, decisions)
+    if complete and not run.truncated:
+        _evaluations(run)
+        _unused_optimizers(run)
+    for kept, tensor in run.calls.kept_graphs:
+        seen = [training.forwards.get(f.site) for f in tensor.forwards]
+        if complete and seen and all(s is not None and not s.trained for s in seen):
+            run.recorder.raise_event(kept)
+
+
+def _evaluations(run: Interpreter) -> None:
+    training = run.calls.training
+    same_place = {
+        key[:3] for key, seen in training.forwards.items()  # type: ignore[index]
+        if seen.trained and isinstance(key, tuple)
+    }
+    for key, seen in training.forwards.items():
+        if seen.trained:
+            continue
+        if isinstance(key, tuple) and key[:3] in same_place and seen.event.grad is Certainty.YES:
+            # The same call trains on another path: this one is its prefix, not an evaluation.
+            if seen.event.model.mode.mode is training.forwards[key].event.model.mode.mode:
+                continue
+        origin = training.trained_models.get(seen.oid)
+        event = replace(seen.event, trained_elsewhere=origin)
+        for path in seen.paths[:8]:
+            run.recorder.raise_event(event, seen.rounds, path)
+
+
+def _unused_optimizers(run: Interpreter) -> None:
+    for record in run.calls.training.records.values():
+        if record.backward is not None and record.in_loop and not record.stepped and record.cleared:
+            run.recorder.raise_event(
+                BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)
+            )
+        if record.stepped and record.backward is None and record.step_site is not None:
+            if record.cleared:
+                run.recorder.raise_event(
+                    StepWithoutBackward(site=record.step_site, optimizer=record.facts)
+                )
+
+
+__all__ = ["Analysis", "ClassValue", "ReferenceForward", "Share", "analyse"]

@@ -1,0 +1,692 @@
+"""Methods of library objects: modules, optimizers, schedulers, scalers, tensors, accelerators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainlint.core.events import DiscardedCall
+from trainlint.core.facts import Certainty, Cut, Mode
+from trainlint.flow import calls as c
+from trainlint.flow import ir
+from trainlint.flow.arguments import Arguments
+from trainlint.flow.models import EACH
+from trainlint.flow.state import (
+    InstanceObject,
+    LibraryObject,
+    ListObject,
+    ModuleObject,
+    OptimizerObject,
+    ParametersObject,
+    ScalerObject,
+    SchedulerObject,
+    State,
+)
+from trainlint.flow.values import (
+    FALSE,
+    NONE,
+    TRUE,
+    ClassValue,
+    Condition,
+    Const,
+    Func,
+    Method,
+    ObjectId,
+    ParameterValue,
+    Ref,
+    Tensor,
+    TupleValue,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from trainlint.flow.calls import Calls
+    from trainlint.flow.interpret import Evaluated, Frame
+
+_MODULE_WORDS = frozenset(
+    """train eval parameters named_parameters zero_grad load_state_dict state_dict modules
+    named_modules children named_children requires_grad_ forward
+    """.split()
+)
+
+
+def call(
+    calls: Calls, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    """Call `receiver.name(...)`."""
+    if name.startswith("super()."):
+        return _super_method(calls, receiver, name[8:], arguments, state, frame, node)
+    match receiver:
+        case Tensor():
+            return _tensor(calls, receiver, name, arguments, state, frame, node)
+        case Ref(oid=oid):
+            done = of_object(calls, oid, name, arguments, state, frame, node)
+            if done is not None:
+                return done
+        case ParameterValue():
+            return _parameter(calls, receiver, name, arguments, state, frame, node)
+        case ClassValue():
+            return calls.unknown_call(arguments, state, frame, node, havoc=name != "apply")
+        case Func() | Method() if name in ("apply", "__call__"):
+            return calls.call(receiver, arguments, state, frame, node)
+        case _:
+            pass
+    return calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
+def _super_method(
+    calls: Calls, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    """`super().train(mode)` in an override: the library's own method, without the override."""
+    if isinstance(receiver, Ref):
+        module = state.module(receiver.oid)
+        if module is not None and name in ("train", "eval"):
+            mode = _mode_of(name, arguments)
+            states = calls.models.set_mode(
+                receiver.oid, mode, state, frame, node, overrides=False
+            )
+            return [(st, receiver) for st in states]
+        if name == "__init__":
+            if module is not None and arguments.positional:
+                calls._add_parts(receiver.oid, arguments, state, frame, node)
+            return [(state, NONE)]
+        done = of_object(calls, receiver.oid, name, arguments, state, frame, node)
+        if done is not None:
+            return done
+    return calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
+def of_object(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated | None:
+    """A method of an object in the heap, or of an opaque one if its name tells enough."""
+    match state.heap.get(oid):
+        case ModuleObject():
+            return _module(calls, oid, name, arguments, state, frame, node)
+        case OptimizerObject():
+            return _optimizer(calls, oid, name, arguments, state, frame, node)
+        case SchedulerObject() as scheduler:
+            return _scheduler(calls, scheduler, name, arguments, state, frame, node)
+        case ScalerObject():
+            return _scaler(calls, oid, name, arguments, state, frame, node)
+        case ParametersObject():
+            return _parameters(calls, oid, name, arguments, state, frame, node)
+        case ListObject() as container:
+            return _list(calls, oid, container, name, arguments, state, frame, node)
+        case LibraryObject() as thing:
+            return _role(calls, oid, thing, name, arguments, state, frame, node)
+        case InstanceObject():
+            return _instance(calls, oid, name, arguments, state, frame, node)
+        case None:
+            return _opaque(calls, oid, name, arguments, state, frame, node)
+        case _:
+            return None
+
+
+def _mode_of(name: str, arguments: Arguments) -> Mode:
+    if name == "eval":
+        return Mode.EVAL
+    given = arguments.get("mode", 0)
+    if given is None:
+        return Mode.TRAIN if arguments.complete else Mode.UNKNOWN
+    if isinstance(given, Const):
+        return Mode.TRAIN if given.value else Mode.EVAL
+    return Mode.UNKNOWN
+
+
+# --- modules -------------------------------------------------------------------------------
+
+
+def _module(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated | None:
+    models = calls.models
+    spelled_name = _receiver_name(node)
+    done = calls.adapters.method(oid, name, arguments, state, frame, node, spelled_name)
+    if done is not None:
+        return done
+    self_ref = Ref(oid)
+    match name:
+        case "train" | "eval":
+            return _set_mode(calls, oid, name, arguments, state, frame, node)
+        case "requires_grad_":
+            given = arguments.get("requires_grad", 0)
+            on = True if given is None else bool(given.value) if isinstance(given, Const) else None
+            word = {True: "unfrozen", False: "frozen", None: "set"}[on]
+            origin = calls.run.origin(frame, node, f"`{spelled_name}` is {word} here")
+            models.set_trainable(oid, on, True, state, origin)
+            return [(state, self_ref)]
+        case "parameters" | "named_parameters":
+            named = name.startswith("named")
+            return [(state, models.parameters(oid, state, frame, node, named))]
+        case "modules" | "named_modules" | "children" | "named_children":
+            return [(state, _modules(calls, oid, name, state, frame, node))]
+        case "zero_grad":
+            targets = calls.training.of_model(oid, state)
+            calls.training.clear(targets, state, frame, node, _sets_zero(arguments))
+            return [(state, NONE)]
+        case "apply" if arguments.positional:
+            return _apply(calls, oid, arguments.positional[0], state, frame, node)
+        case "load_state_dict":
+            models.loaded(oid, state, calls.run.origin(frame, node, "weights are loaded here"))
+            return [(state, calls.run.fresh(state, frame, node))]
+        case "forward" | "__call__":
+            return calls.forward(oid, spelled_name, arguments, state, frame, node)
+        case "add_module" | "register_module":
+            return _add_module(calls, oid, arguments, state, frame, node)
+        case "append" | "extend" | "insert":
+            return _append_part(calls, oid, arguments, state, frame, node)
+        case "gradient_checkpointing_enable" | "activation_checkpointing_enable":
+            state.update(oid, checkpointing=True)
+            return [(state, NONE)]
+        case "enable_input_require_grads":
+            state.update(oid, input_grads=True)
+            return [(state, NONE)]
+        case "get_submodule" if arguments.positional:
+            return [(state, calls.subscript(self_ref, arguments.positional[0], state, frame,
+                                            ir.Subscript(node.func, node.func, node.node)))]
+        case "backward":
+            first = arguments.values[0] if arguments.values else NONE
+            calls.training.backward(first, "loss", state, frame, node)
+            return [(state, NONE)]
+        case "step" if not arguments.values:
+            calls.training.clear_unknown(state)
+            return [(state, NONE)]
+        case "generate" | "sample" | "predict" | "encode" | "save_pretrained" | "push_to_hub":
+            for value in arguments.values:
+                calls.escape(value, state)
+            return [(state, calls.run.fresh(state, frame, node, "result"))]
+        case _ if name in c._SELF_RETURNING or name in ("compile", "share_memory_", "to_device"):
+            return [(state, self_ref)]
+        case _ if name in c._LIBRARY_METHODS or name.startswith(("register_", "get_", "num_")):
+            return [(state, calls.run.fresh(state, frame, node, "result"))]
+        case _:
+            return _unknown_method(calls, oid, name, spelled_name, arguments, state, frame, node)
+
+
+def _unknown_method(
+    calls: Calls, oid: ObjectId, name: str, spelled_name: str, arguments: Arguments, state: State,
+    frame: Frame, node: ir.Call,
+) -> Evaluated:
+    """A method that nobody here defines: it computes with the model and leaves its mode alone."""
+    for value in arguments.values:
+        calls.havoc(value, state)
+    if not arguments.values or _is_mode_like(name):
+        if _is_mode_like(name):
+            calls.models.forget_mode(oid, state)
+        return [(state, calls.run.fresh(state, frame, node, "result"))]
+    made = calls.training.forward(
+        oid, spelled_name, arguments.values, state, frame, node, record=False
+    )
+    return [(state, replace(made, attached=Certainty.UNKNOWN, cut=None))]
+
+
+def _is_mode_like(name: str) -> bool:
+    """`set_train`, `switch_mode`, `freeze`: it changes something the analysis cannot see."""
+    return any(w in name for w in ("train", "eval", "mode", "freeze", "fit", "setup", "merge"))
+
+
+def _set_mode(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    given = arguments.get("mode", 0) if name == "train" else None
+    results: Evaluated = []
+    choices: list[tuple[State, Mode]] = []
+    if given is not None and not isinstance(given, Const):
+        for st, truth, _ in calls.run.truth_of(given, state):
+            choices.append((st, Mode.TRAIN if truth else Mode.EVAL))
+    else:
+        choices.append((state, _mode_of(name, arguments)))
+    for st, mode in choices:
+        for after in calls.models.set_mode(oid, mode, st, frame, node):
+            results.append((after, Ref(oid)))
+    return results
+
+
+def _modules(
+    calls: Calls, oid: ObjectId, name: str, state: State, frame: Frame, node: ir.Node
+) -> Ref:
+    part: ObjectId = ("attr", oid, EACH)
+    if state.module(part) is None:
+        calls.models.promote(part, state)
+        state.attrs[oid, EACH] = Ref(part)
+    ref = calls.run.fresh(state, frame, node, "modules")
+    state.heap[ref.oid] = LibraryObject("modules", name, (("each", Ref(part)),))
+    return ref
+
+
+def _apply(
+    calls: Calls, oid: ObjectId, func: Value, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    if isinstance(func, Func | Method):
+        inner = func.func if isinstance(func, Method) else func
+        if calls.run.relevance.matters(inner.function, inner.module):
+            _modules(calls, oid, "modules", state, frame, node)
+            part = Ref(("attr", oid, EACH))
+            results = calls.call(func, Arguments((part,)), state, frame, node)
+            return [(st, Ref(oid)) for st, _ in results]
+    return [(state, Ref(oid))]
+
+
+def _add_module(
+    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    value = arguments.get("module", 1)
+    name = arguments.get("name", 0)
+    key = str(name.value) if isinstance(name, Const) else f"${node.node}"
+    if isinstance(value, Ref) and state.module(value.oid) is not None:
+        calls.models.replace_part(
+            oid, key, value, state, frame, node, calls.name_of(oid, state)
+        )
+    return [(state, NONE)]
+
+
+def _append_part(
+    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    for value in arguments.values:
+        for item in calls.known_items(value, state) or (value,):
+            if isinstance(item, Ref) and state.module(item.oid) is not None:
+                key = str(sum(1 for n, _ in calls.models.children(oid, state) if n.isdigit()))
+                if calls.run.loops:
+                    key = f"${node.node}"
+                calls.models.replace_part(
+                    oid, key, item, state, frame, node, calls.name_of(oid, state)
+                )
+    return [(state, Ref(oid))]
+
+
+def _sets_zero(arguments: Arguments) -> bool:
+    return arguments.get("set_to_none", 0) == FALSE
+
+
+# --- optimizers, schedulers, scalers -------------------------------------------------------
+
+
+def _optimizer(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated | None:
+    match name:
+        case "zero_grad":
+            calls.training.clear([oid], state, frame, node, _sets_zero(arguments))
+            return [(state, NONE)]
+        case "step":
+            return _step(calls, oid, arguments, state, frame, node)
+        case "add_param_group" if arguments.values:
+            optimizer = state.optimizer(oid)
+            assert optimizer is not None
+            sources = calls.models.sources(arguments.values[0], state)
+            calls.models.consume(
+                arguments.values[0], state, frame, node, "parameters", "`add_param_group`"
+            )
+            if optimizer.groups is not None:
+                groups = (
+                    (*optimizer.groups, *calls.models.capture(sources, state))
+                    if sources is not None else None
+                )
+                state.update(oid, groups=groups)
+            return [(state, NONE)]
+        case "backward" if arguments.values:
+            calls.training.backward(arguments.values[0], "loss", state, frame, node)
+            return [(state, NONE)]
+        case "state_dict" | "load_state_dict" | "register_step_post_hook" | "train" | "eval":
+            return [(state, calls.run.fresh(state, frame, node))]
+        case "param_groups":
+            return [(state, calls.run.fresh(state, frame, node))]
+        case _:
+            calls.training.clear_unknown(state, [oid])
+            return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _step(
+    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    closure = arguments.get("closure", 0)
+    if isinstance(closure, Func | Method):
+        results: Evaluated = []
+        for st, value in calls.call(closure, Arguments(), state, frame, node):
+            calls.escape(value, st)
+            calls.training.step(oid, st, frame, node, closure=True)
+            results.append((st, value))
+        return results
+    calls.training.step(oid, state, frame, node, closure=closure is not None)
+    return [(state, NONE)]
+
+
+def _scheduler(
+    calls: Calls, scheduler: SchedulerObject, name: str, arguments: Arguments, state: State,
+    frame: Frame, node: ir.Call,
+) -> Evaluated:
+    if name == "step":
+        calls.training.schedule(
+            scheduler, _receiver_name(node), state, frame, node, bool(arguments.values)
+        )
+        return [(state, NONE)]
+    return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _scaler(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    first = arguments.values[0] if arguments.values else NONE
+    match name:
+        case "scale":
+            if isinstance(first, Tensor):
+                return [(state, replace(first, scaler=oid))]
+            if isinstance(first, Ref) and first.oid not in state.heap:
+                return [(state, Tensor(scaler=oid))]
+            return [(state, first)]
+        case "step" if isinstance(first, Ref):
+            if state.optimizer(first.oid) is None:
+                calls.training.promote(first.oid, state, calls.name_of(first.oid, state))
+            calls.training.step(first.oid, state, frame, node, through_scaler=True)
+            return [(state, NONE)]
+        case "unscale_" if isinstance(first, Ref):
+            calls.training.unscale(first.oid, state)
+            return [(state, NONE)]
+        case "backward" if arguments.values:
+            calls.training.backward(first, "loss", state, frame, node, oid)
+            return [(state, NONE)]
+        case "__call__":
+            return _native_scaler(calls, arguments, state, frame, node)
+        case _:
+            return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _native_scaler(
+    calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    """timm's `loss_scaler(loss, optimizer, ...)` runs backward and steps."""
+    for value in arguments.values:
+        calls.escape(value, state)
+    calls.training.clear_unknown(state)
+    return [(state, NONE)]
+
+
+# --- parameters ----------------------------------------------------------------------------
+
+
+def _parameter(
+    calls: Calls, parameter: ParameterValue, name: str, arguments: Arguments, state: State,
+    frame: Frame, node: ir.Call,
+) -> Evaluated:
+    if name == "requires_grad_":
+        given = arguments.get("requires_grad", 0)
+        on = True if given is None else bool(given.value) if isinstance(given, Const) else None
+        word = {True: "unfrozen", False: "frozen", None: "set"}[on]
+        calls.models.set_parameter(
+            parameter, on, state, calls.run.origin(frame, node, f"parameters are {word} here")
+        )
+        return [(state, parameter)]
+    return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _parameters(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    found = state.heap[oid]
+    assert isinstance(found, ParametersObject)
+    if name in ("append", "extend") and arguments.values:
+        more = calls.models.sources(arguments.values[0], state)
+        if more is None:
+            state.update(oid, known=False)
+        else:
+            state.update(oid, sources=tuple(dict.fromkeys((*found.sources, *more))))
+        return [(state, NONE)]
+    return [(state, calls.run.fresh(state, frame, node))]
+
+
+# --- tensors -------------------------------------------------------------------------------
+
+
+def _tensor(
+    calls: Calls, tensor: Tensor, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    if name == "backward":
+        calls.training.backward(tensor, _receiver_name(node), state, frame, node)
+        return [(state, NONE)]
+    if name in c._METRIC_METHODS:
+        calls.training.measured(tensor)
+    how = c._TENSOR_CUTS.get(name)
+    if how is not None:
+        made = calls.cut(tensor, how, frame, node)
+        if name == "detach_" and isinstance(node.func, ir.Attribute):
+            calls.run.store(node.func.value, made, state, frame, node)
+        return [(state, made)]
+    if name == "requires_grad_":
+        made_leaf = calls._made_leaf(tensor)
+        if isinstance(node.func, ir.Attribute) and made_leaf is not tensor:
+            calls.run.store(node.func.value, made_leaf, state, frame, node)
+        return [(state, made_leaf)]
+    if name in c._SHAPES:
+        return [(state, calls.run.fresh(state, frame, node))]
+    if name in ("retain_grad", "register_hook", "share_memory_"):
+        return [(state, NONE)]
+    activation = c._TENSOR_ACTIVATIONS.get(name, "")
+    if activation:
+        origin = calls.run.origin(frame, node, f"{activation} is applied here")
+        return [(state, replace(tensor, activation=activation, activation_origin=origin))]
+    joined = calls.combine((tensor, *arguments.values), "/" if name == "div" else name)
+    assert isinstance(joined, Tensor)
+    if name in c._KEEPS_ACTIVATION:
+        joined = replace(
+            joined, activation=tensor.activation, activation_origin=tensor.activation_origin,
+        )
+    if name in ("max", "min", "topk", "sort") and arguments.values:
+        return [(state, TupleValue((joined, calls.cut(joined, Cut.COMPARISON, frame, node))))]
+    return [(state, joined)]
+
+
+# --- containers and roles ------------------------------------------------------------------
+
+
+def _list(
+    calls: Calls, oid: ObjectId, found: ListObject, name: str, arguments: Arguments, state: State,
+    frame: Frame, node: ir.Call,
+) -> Evaluated:
+    first = arguments.values[0] if arguments.values else NONE
+    match name:
+        case "append" | "add" | "insert":
+            value = arguments.values[-1] if arguments.values else NONE
+            if found.items is not None and len(found.items) < 12 and not calls.run.loops:
+                state.heap[oid] = ListObject((*found.items, value))
+            else:
+                both = frozenset(found.items or found.summary) | {value}
+                state.heap[oid] = ListObject(None, both)
+            if isinstance(value, Tensor):
+                calls.kept(node, calls.name_of(oid, state), NONE, value, state, frame)
+            return [(state, NONE)]
+        case "extend" | "update":
+            for value in arguments.values:
+                calls.extend(Ref(oid), value, state)
+            return [(state, NONE)]
+        case "items" if found.keys is not None and found.items is not None:
+            pairs = tuple(TupleValue(p) for p in zip(found.keys, found.items))
+            return [(state, TupleValue(pairs))]
+        case "values" if found.items is not None:
+            return [(state, TupleValue(found.items))]
+        case "keys" if found.keys is not None:
+            return [(state, TupleValue(found.keys))]
+        case "get" | "pop" if arguments.values:
+            subscript = ir.Subscript(node.func, node.func, node.node)
+            return [(state, calls.subscript(Ref(oid), first, state, frame, subscript))]
+        case "clear":
+            state.heap[oid] = ListObject(())
+            return [(state, NONE)]
+        case "copy":
+            return [(state, Ref(oid))]
+        case _:
+            return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _role(
+    calls: Calls, oid: ObjectId, thing: LibraryObject, name: str, arguments: Arguments,
+    state: State, frame: Frame, node: ir.Call,
+) -> Evaluated | None:
+    match thing.role:
+        case "accelerator":
+            return _accelerator(calls, oid, name, arguments, state, frame, node)
+        case "scaled_loss" if name == "backward":
+            loss = thing.link("loss") or NONE
+            calls.training.backward(loss, "loss", state, frame, node)
+            return [(state, NONE)]
+        case "distributed_sampler" if name == "set_epoch":
+            state.heap[oid] = replace(thing, links=(*thing.links, ("epoch_set", TRUE)))
+            return [(state, NONE)]
+        case "ema":
+            return [(state, calls.run.fresh(state, frame, node))]
+        case _:
+            done = calls.adapters.role_method(oid, thing, name, arguments, state, frame, node)
+            if done is not None:
+                return done
+            return calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
+def _accelerator(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    first = arguments.values[0] if arguments.values else NONE
+    match name:
+        case "prepare" | "prepare_model" | "prepare_optimizer" | "setup" | "setup_module":
+            if len(arguments.positional) == 1:
+                return [(state, first)]
+            return [(state, TupleValue(arguments.positional))]
+        case "unwrap_model" | "free_memory" | "prepare_data_loader" | "reduce" | "gather":
+            return [(state, first)]
+        case "backward" if arguments.values:
+            calls.training.backward(first, _argument_name(node), state, frame, node)
+            return [(state, NONE)]
+        case "clip_grad_norm_" | "clip_grad_value_":
+            calls.models.consume(first, state, frame, node, "the parameters", "the clipping")
+            return [(state, calls.run.fresh(state, frame, node))]
+        case "gather_for_metrics":
+            for value in arguments.values:
+                if isinstance(value, Tensor):
+                    calls.training.measured(value)
+            return [(state, first)]
+        case "accumulate" | "autocast" | "no_sync" | "main_process_first":
+            return [(state, calls._context("neutral", None, state, frame, node))]
+        case _:
+            return [(state, calls.run.fresh(state, frame, node))]
+
+
+def _instance(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    """A method that the instance's class gets from a base outside the project."""
+    if name in ("backward", "manual_backward") and arguments.values:
+        calls.training.backward(arguments.values[0], _argument_name(node), state, frame, node)
+        return [(state, NONE)]
+    return calls.unknown_call(arguments, state, frame, node)
+
+
+# --- opaque objects ------------------------------------------------------------------------
+
+
+def _opaque(
+    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated | None:
+    """A method of something unknown: its name, with the receiver's, may tell what it is."""
+    spelled_name = _receiver_name(node)
+    last = spelled_name.rsplit(".", 1)[-1]
+    first = arguments.values[0] if arguments.values else NONE
+    match name:
+        case "backward" | "manual_backward":
+            loss = first if isinstance(first, Tensor) else Ref(oid)
+            label = _argument_name(node) if isinstance(first, Tensor) else spelled_name
+            calls.training.backward(loss, label, state, frame, node)
+            return [(state, NONE)]
+        case "zero_grad":
+            if c._MODEL_NAME.search(last) and not c._OPTIMIZER_NAME.search(last):
+                calls.models.promote(oid, state)
+            else:
+                calls.training.promote(oid, state, spelled_name)
+            return of_object(calls, oid, name, arguments, state, frame, node)
+        case "step":
+            return _opaque_step(calls, oid, last, spelled_name, arguments, state, frame, node)
+        case "scale" if isinstance(first, Tensor):
+            return [(state, replace(first, scaler=oid))]
+        case "unscale_" if isinstance(first, Ref):
+            calls.training.unscale(first.oid, state)
+            return [(state, NONE)]
+        case "train" | "eval" if c._RUNNER_NAME.search(last):
+            return None
+        case _ if name in _MODULE_WORDS and not _looks_like_module(name, arguments):
+            return None
+        case _ if name in _MODULE_WORDS:
+            if c._OPTIMIZER_NAME.search(last) or c._SCHEDULER_NAME.search(last):
+                return None
+            if name in ("state_dict", "load_state_dict") and not c._MODEL_NAME.search(last):
+                return None
+            calls.models.promote(oid, state)
+            return of_object(calls, oid, name, arguments, state, frame, node)
+        case _ if name in c._SELF_RETURNING and name != "type":
+            if arguments.values or name in ("cuda", "cpu", "half", "float", "double"):
+                return [(state, Ref(oid))]
+            return None
+        case "prepare" if arguments.values:
+            return _accelerator(calls, oid, "prepare", arguments, state, frame, node)
+        case "unwrap_model" if arguments.values:
+            return [(state, first)]
+        case _:
+            return None
+
+
+def _looks_like_module(name: str, arguments: Arguments) -> bool:
+    if name in ("train", "eval"):
+        if name == "eval":
+            return not arguments.values
+        return len(arguments.values) <= 1 and all(
+            isinstance(v, Const | Condition) and not isinstance(getattr(v, "value", None), str)
+            for v in arguments.values
+        )
+    return True
+
+
+def _opaque_step(
+    calls: Calls, oid: ObjectId, last: str, spelled_name: str, arguments: Arguments, state: State,
+    frame: Frame, node: ir.Call,
+) -> Evaluated | None:
+    if c._SCHEDULER_NAME.search(last):
+        return [(state, NONE)]
+    given = arguments.values[0] if arguments.values else None
+    if isinstance(given, Ref) and (
+        state.optimizer(given.oid) is not None or c._OPTIMIZER_NAME.search(_argument_name(node))
+    ):
+        calls.training.promote(given.oid, state, _argument_name(node))
+        calls.training.step(given.oid, state, frame, node, through_scaler=True)
+        return [(state, NONE)]
+    if c._OPTIMIZER_NAME.search(last) and (given is None or isinstance(given, Func | Method)):
+        calls.training.promote(oid, state, spelled_name)
+        return of_object(calls, oid, "step", arguments, state, frame, node)
+    if given is None:
+        # Something steps: it may be an optimizer of whatever was run backward.
+        calls.training.clear_unknown(state)
+    return None
+
+
+def _receiver_name(node: ir.Call) -> str:
+    from trainlint.flow.interpret import spelled
+
+    return spelled(node.func.value) if isinstance(node.func, ir.Attribute) else spelled(node.func)
+
+
+def _argument_name(node: ir.Call) -> str:
+    from trainlint.flow.interpret import spelled
+
+    return spelled(node.args[0].value) if node.args else "it"
+
+
+__all__ = ["DiscardedCall", "call", "of_object"]
