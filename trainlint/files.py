@@ -393,15 +393,14 @@ class Resolver:
 
 _MAX_INDEXED_FILES = 5000
 _MAX_INDEXED_BYTES = 100_000_000
-_WORD_BYTES = bytes(
-    code if chr(code).isalnum() or code == 0x5F or code > 127 else 0x20 for code in range(256)
-)
+_IMPORT = re.compile(rb"(?:^|[\n;])[ \t]*(?:from|import)\b([^\n#]*)")
+_IDENTIFIER = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*")
 
 
 class _Index(NamedTuple):
-    """Which words the files of a project mention: the one file that does, or "" for several."""
+    """The files of a project by the words of their import statements."""
 
-    mentions: dict[bytes, str]
+    importers: dict[bytes, tuple[str, ...]]
     complete: bool
 
 
@@ -419,13 +418,20 @@ class Neighbourhood:
         return self._resolver.find(dotted, from_path)
 
     def mentioned_elsewhere(self, name: str, path: str) -> bool:
-        """Whether another file of the project mentions that name; True where that is unknown."""
+        """Whether another file of the project imports this one and mentions the name.
+
+        True where that is unknown.
+        """
         root = self._resolver.project_root(path)
         if root not in self._indexes:
             self._indexes[root] = _index(self._project_files(root))
         index = self._indexes[root]
-        where = index.mentions.get(name.encode("utf-8", "replace"))
-        return not index.complete if where is None else where != path
+        if not index.complete:
+            return True
+        wanted = name.encode("utf-8", "replace")
+        return any(
+            wanted in _words(file) for file in index.importers.get(_stem(path), ()) if file != path
+        )
 
     def state_of(self, path: str) -> str:
         """A digest of the names, sizes and times of all files of a file's project."""
@@ -450,8 +456,23 @@ class Neighbourhood:
         return self._files[root]
 
 
+def _stem(path: str) -> bytes:
+    """The name by which other files import this one."""
+    folder, name = os.path.split(path)
+    stem = name.partition(".")[0]
+    return os.fsencode(os.path.basename(folder) if stem == "__init__" else stem)
+
+
+def _words(path: str) -> frozenset[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return frozenset(_IDENTIFIER.findall(file.read(_MAX_INDEXED_BYTES)))
+    except OSError:
+        return frozenset()
+
+
 def _index(files: list[str]) -> _Index:
-    mentions: dict[bytes, str] = {}
+    importers: dict[bytes, list[str]] = {}
     budget = _MAX_INDEXED_BYTES
     for path in files[:_MAX_INDEXED_FILES]:
         try:
@@ -461,7 +482,11 @@ def _index(files: list[str]) -> _Index:
             continue
         budget -= len(data)
         if budget < 0:
-            return _Index(mentions, complete=False)
-        for word in set(data.translate(_WORD_BYTES).split()):
-            mentions[word] = path if word not in mentions else ""
-    return _Index(mentions, complete=len(files) <= _MAX_INDEXED_FILES)
+            return _Index({}, complete=False)
+        words: set[bytes] = set()
+        for line in _IMPORT.findall(data):
+            words.update(_IDENTIFIER.findall(line))
+        for word in words:
+            importers.setdefault(word, []).append(path)
+    kept = {word: tuple(paths) for word, paths in importers.items()}
+    return _Index(kept, complete=len(files) <= _MAX_INDEXED_FILES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from trainlint.core.events import BackwardWithoutStep, Event, ReferenceForward, StepWithoutBackward
@@ -39,20 +39,38 @@ def analyse(
     module: ir.Module,
     project: Project,
     rules: Iterable[type[Rule[Event]]],
-    semantics: dict[str, str] | None = None,
+    semantics: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Analysis:
     """Interpret a file from all its entries and return what the rules find.
 
-    `semantics` maps dotted names of the user's own helpers to what they do: `train`, `eval`,
-    `no_grad`, `backward`, `factory`.
+    `semantics` holds the dotted names of the user's own helpers under the keys of
+    `[tool.trainlint.semantics]`.
     """
     project.used.clear()
     info = project.modules.get(module.path) or project.add(module)
     recorder = Recorder.of(rules)
-    run = Entries(info, project, recorder, semantics or {})
+    run = Entries(info, project, recorder, _by_name(semantics or {}))
     run.everything()
     depends = {p for p in project.used if p != module.path}
     return Analysis(recorder.findings(), depends, run.notes)
+
+
+_SEMANTICS = {
+    "train-mode-functions": "train",
+    "eval-mode-functions": "eval",
+    "no-grad-functions": "no_grad",
+    "backward-functions": "backward",
+    "model-factories": "factory",
+}
+
+
+def _by_name(semantics: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {
+        name: _SEMANTICS[key]
+        for key, names in semantics.items()
+        if key in _SEMANTICS
+        for name in names
+    }
 
 
 class Entries:
