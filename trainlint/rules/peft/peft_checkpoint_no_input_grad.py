@@ -30,7 +30,7 @@ class PeftCheckpointNoInputGrad(
     from transformers import ViTForImageClassification
 
     base = ViTForImageClassification.from_pretrained("google/vit-base-patch16-224-in21k")
-    config = LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
+    config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
     model = get_peft_model(base, config)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
@@ -51,7 +51,7 @@ class PeftCheckpointNoInputGrad(
     from transformers import ViTForImageClassification
 
     base = ViTForImageClassification.from_pretrained("google/vit-base-patch16-224-in21k")
-    config = LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
+    config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
     model = get_peft_model(base, config)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
