@@ -280,7 +280,7 @@ class ModuleClassDefined(Event):
     """A class that derives from `torch.nn.Module`; its shape in `overrides`."""
 
     name: str
-    overrides: tuple["ModeOverride", ...] = ()
+    overrides: tuple[ModeOverride, ...] = ()
     unregistered: tuple[tuple[str, str, Site], ...] = ()
     """Attributes that hold layers in a plain container: name, container, site."""
 
