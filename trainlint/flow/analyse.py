@@ -214,6 +214,8 @@ def finish(run: Interpreter, complete: bool) -> None:
     if complete and not run.truncated:
         _evaluations(run)
         _unused_optimizers(run)
+    if complete:
+        run.calls.epochs.finish()
     for kept, tensor in run.calls.kept_graphs:
         seen = [training.forwards.get(f.site) for f in tensor.forwards]
         if complete and seen and all(s is not None and not s.trained for s in seen):

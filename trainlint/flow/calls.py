@@ -27,6 +27,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.adapters import Adapters
 from trainlint.flow.arguments import Arguments, bind
+from trainlint.flow.epochs import Epochs
 from trainlint.flow.models import EACH, Models
 from trainlint.flow.project import ClassInfo, member
 from trainlint.flow.shape import own_sensitivity
@@ -139,6 +140,7 @@ class Calls:
         self.models = Models(interpreter)
         self.training = Training(interpreter, self.models)
         self.adapters = Adapters(interpreter)
+        self.epochs = Epochs(interpreter)
         self.names: dict[ObjectId, str] = {}
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
 
@@ -244,6 +246,8 @@ class Calls:
                 return self._object_attribute(wraps, attr, state, frame, e)
             case OptimizerObject() | SchedulerObject() | ScalerObject() | ParametersObject():
                 return [(state, LibraryMethod(Ref(oid), attr))]
+            case LibraryObject(role="loader") if (held := thing.link(attr)) is not None:
+                return [(state, held)]
             case LibraryObject() | ListObject() | ContextObject():
                 return [(state, LibraryMethod(Ref(oid), attr))]
             case _:
@@ -785,6 +789,8 @@ class Calls:
                             self.havoc(item, state, depth + 1)
                     case ParametersObject():
                         pass
+                    case LibraryObject(role="loader" | "distributed_sampler"):
+                        self.epochs.manages(value, state)
                     case _:
                         for (owner, _), held in list(state.attrs.items()):
                             if owner == oid:
@@ -1458,6 +1464,8 @@ class Calls:
                     (n, v) for n, p in keeps if (v := arguments.get(n, p)) is not None
                 )
                 state.heap[ref.oid] = LibraryObject(role, path, links)
+                if role == "distributed_sampler":
+                    self.epochs.made(ref.oid)
                 return [(state, ref)]
             case sp.Activation(name=name):
                 joined = self.combine(arguments.positional[:1] or arguments.values, "call")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from trainlint.core.events import BareReference, ContextNotCalled
 from trainlint.core.facts import Origin, Site
 from trainlint.flow import ir
+from trainlint.flow.epochs import Draw
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
@@ -65,6 +66,11 @@ class Loop:
     round: int = 1
     node: int = -1
     loaders: tuple[str, ...] = ()
+    site: Site | None = None
+    repeats: bool = True
+    """Its rounds are alike; False for a loop over known items."""
+    draw: Draw | None = None
+    """The distributed sampler that it draws from, with the epoch loop around it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -480,7 +486,13 @@ class Interpreter:
         if items is not None and len(items) <= MAX_UNROLLED:
             return self._unrolled(s, items, state, frame)
         element = self.calls.element(iterable, state, frame, s)
-        loop = Loop(loop_word(s.target, s.iter), node=s.node, loaders=(spelled(s.iter),))
+        loop = Loop(
+            loop_word(s.target, s.iter),
+            node=s.node,
+            loaders=(spelled(s.iter),),
+            site=self.site(frame, s),
+            draw=self.calls.epochs.draws(iterable, state),
+        )
         parameters = self.calls.iterates_parameters(iterable, state)
         if parameters:
             return self._over_parameters(s, element, state, frame)
@@ -556,7 +568,7 @@ class Interpreter:
     def _unrolled(self, s: ir.For, items: tuple[Value, ...], state: State, frame: Frame) -> Out:
         """A loop over known items: once for each, in order."""
         states, jumps, broken = [state], [], []
-        self.loops.append(Loop("round", node=s.node))
+        self.loops.append(Loop("round", node=s.node, repeats=False))
         try:
             for item in items:
                 for st in states:
@@ -578,7 +590,7 @@ class Interpreter:
         return Out(self.join([*after.on, *broken]), [*jumps, *after.jumps])
 
     def while_loop(self, s: ir.While, state: State, frame: Frame) -> Out:
-        loop = Loop("round", node=s.node)
+        loop = Loop("round", node=s.node, site=self.site(frame, s))
         exits: list[State] = []
 
         def enter(st: State) -> list[State]:
@@ -1118,7 +1130,11 @@ class Interpreter:
         self, e: ir.Comprehension, iterable: Value, state: State, frame: Frame
     ) -> Evaluated:
         generator = e.generators[0]
-        loop = Loop(loop_word(generator.target, generator.iter), loaders=(spelled(generator.iter),))
+        loop = Loop(
+            loop_word(generator.target, generator.iter),
+            loaders=(spelled(generator.iter),),
+            draw=self.calls.epochs.draws(iterable, state),
+        )
         element = self.calls.element(iterable, state, frame, generator)
         self.loops.append(loop)
         try:

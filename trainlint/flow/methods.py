@@ -55,6 +55,9 @@ def call(
     node: ir.Call,
 ) -> Evaluated:
     """Call `receiver.name(...)`."""
+    if name == "set_epoch":
+        calls.epochs.set_on(receiver, state)
+        return [(state, NONE)]
     if name.startswith("super()."):
         return _super_method(calls, receiver, name[8:], arguments, state, frame, node)
     match receiver:
@@ -103,6 +106,9 @@ def of_object(
     node: ir.Call,
 ) -> Evaluated | None:
     """A method of an object in the heap, or of an opaque one if its name tells enough."""
+    if name == "set_epoch":
+        calls.epochs.set_on(Ref(oid), state)
+        return [(state, NONE)]
     match state.heap.get(oid):
         case ModuleObject():
             return _module(calls, oid, name, arguments, state, frame, node)
@@ -539,9 +545,6 @@ def _role(
             loss = thing.link("loss") or NONE
             calls.training.backward(loss, "loss", state, frame, node)
             return [(state, NONE)]
-        case "distributed_sampler" if name == "set_epoch":
-            state.heap[oid] = replace(thing, links=(*thing.links, ("epoch_set", TRUE)))
-            return [(state, NONE)]
         case "ema":
             return [(state, calls.run.fresh(state, frame, node))]
         case _:
@@ -558,10 +561,13 @@ def _accelerator(
     first = arguments.values[0] if arguments.values else NONE
     match name:
         case "prepare" | "prepare_model" | "prepare_optimizer" | "setup" | "setup_module":
+            for value in arguments.values:
+                calls.epochs.manages(value, state)
             if len(arguments.positional) == 1:
                 return [(state, first)]
             return [(state, TupleValue(arguments.positional))]
         case "unwrap_model" | "free_memory" | "prepare_data_loader" | "reduce" | "gather":
+            calls.epochs.manages(first, state)
             return [(state, first)]
         case "backward" if arguments.values:
             calls.training.backward(first, _argument_name(node), state, frame, node)

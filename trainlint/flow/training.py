@@ -217,6 +217,7 @@ class Training:
         """`.backward()` on a loss."""
         site = self.run.site(frame, node)
         origin = Origin(site, "backward runs here")
+        self.run.calls.epochs.trains()
         tensor = loss if isinstance(loss, Tensor) else Tensor()
         opaque = not isinstance(loss, Tensor)
         facts = self.loss_facts(tensor, name)

@@ -243,13 +243,16 @@ _TENSORS: dict[str, Spec] = {
     "torch.optim.swa_utils.AveragedModel": Operation("average", "model"),
     "torch.optim.swa_utils.update_bn": Harmless(),
     "torch.nn.utils.parameters_to_vector": Harmless(),
-    "torch.utils.data.DataLoader": Role("loader", (("dataset", 0), ("shuffle", 2), ("sampler", 3))),
+    "torch.utils.data.DataLoader": Role(
+        "loader", (("dataset", 0), ("shuffle", 2), ("sampler", 3), ("batch_sampler", 4))
+    ),
     "torch.utils.data.distributed.DistributedSampler": Role(
         "distributed_sampler", (("dataset", 0), ("shuffle", 3))
     ),
     "torch.utils.data.DistributedSampler": Role(
         "distributed_sampler", (("dataset", 0), ("shuffle", 3))
     ),
+    "torch.utils.data.BatchSampler": Role("batch_sampler", (("sampler", 0),)),
     "torch.nn.Parameter": Operation("parameter", "data"),
     "torch.nn.parameter.Parameter": Operation("parameter", "data"),
     "torch.func.functional_call": Operation("functional_call", "module"),
