@@ -1,0 +1,59 @@
+"""Which line of the user's own code is running."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+LIBRARIES = frozenset(
+    "torch peft transformers accelerate trainlint lightning pytorch_lightning lightning_fabric "
+    "lightning_utilities trl deepspeed apex contextlib functools threading bitsandbytes "
+    "sentence_transformers torchmetrics".split()
+)
+"""Top-level packages whose frames are never the user's own."""
+
+_INSIDE: dict[CodeType, bool] = {}
+
+
+class Caller(NamedTuple):
+    """The user's line, the function it stands in, and the library calls between it and us."""
+
+    where: str | None
+    function: str
+    through: tuple[str, ...]
+    """`package.function` of the library frames passed, innermost first."""
+
+
+def _library(frame: FrameType) -> bool:
+    code = frame.f_code
+    known = _INSIDE.get(code)
+    if known is None:
+        if len(_INSIDE) > 20_000:
+            _INSIDE.clear()
+        name = str(frame.f_globals.get("__name__", ""))
+        known = name.partition(".")[0] in LIBRARIES or code.co_filename.startswith("<frozen")
+        _INSIDE[code] = known
+    return known
+
+
+def where(depth: int = 1) -> str | None:
+    """`file:line` of the nearest frame that is the user's own, or None."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None and _library(frame):
+        frame = frame.f_back
+    return None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def caller(depth: int = 1) -> Caller:
+    """Like `where`, with the path there: dearer, for the moments when something is off."""
+    frame: FrameType | None = sys._getframe(depth)
+    through: list[str] = []
+    while frame is not None and _library(frame):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        through.append(f"{package}.{frame.f_code.co_name}")
+        frame = frame.f_back
+    if frame is None:
+        return Caller(None, "", tuple(through))
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return Caller(place, frame.f_code.co_name, tuple(through))
