@@ -650,7 +650,12 @@ def _saved(state: Observation) -> set[int]:
 
 def _base_trains(state: Observation) -> list[Verdict]:
     mine = state.adapter_parameters
-    loose = [i for i in state.trainable() if i not in mine]
+    inside = f"{state.peft_name}." if state.peft_name else ""
+    loose = [
+        i
+        for i in state.trainable()
+        if i not in mine and state.parameters[i][0].startswith(inside)
+    ]
     if not loose or not state.configs:
         return []
     copies = tuple(f"{x.name}." for x in state.layers if x.auxiliary)
@@ -932,6 +937,13 @@ def _some_frozen(
     if len(frozen) == len(inside):
         return _nothing_trains(state, frozen)
     names = tuple(state.parameters[i][0] for i in frozen)
+    active = {i for s in state.slots if s.adapter in state.declared for i in s.parameters}
+    if active.issuperset(frozen):
+        text = (
+            f"{grouped(names)} frozen after the optimizer took them (an adapter's weights train "
+            "when it is made); harmless while their gradients are None"
+        )
+        return [Verdict("TL305", text, (), names, severity=Severity.INFO, cause="coverage")]
     text = (
         f"{len(names)} of the optimizer's {len(inside)} parameters are frozen; harmless while "
         "their gradients are None"

@@ -1095,6 +1095,10 @@ class Watch:
             verdict = Verdict("TL209", text, related=related, help=advice, cause="scaler")
             self._emit([verdict], place)
         found = self._judge_coverage(stepping)
+        if not all(map(_requires, stepping.own)):
+            state = self._observe()
+            if state is not None:
+                found += judge.moves_frozen(state, [judge.held(optimizer, state)])
         self._emit(found, place)
         if any(is_root(v) for v in found):
             return
@@ -1114,7 +1118,8 @@ class Watch:
             found.append(Verdict("TL205", text, related=related, help=advice, cause="clear"))
         if not scaler:
             found += self._judge_finite(stepping)
-            self._sample(stepping, optimizer)
+            if not stepping.closure:
+                self._sample(stepping, optimizer)
         self._emit(found, place)
 
     # --- coverage -----------------------------------------------------------------------------
@@ -1193,7 +1198,7 @@ class Watch:
             related = (f"{stepping.wiped}: cleared here",) if stepping.wiped else ()
             advice = "call `zero_grad()` before backward or after step"
             return [Verdict("TL206", text, related=related, help=advice, cause="wipe")]
-        if self._forwards and not self._since_step:
+        if self._forwards and (not self._since_step or stepping.grads is Grads.WIPED):
             text = "the optimizer steps before the backward that fills its gradients"
             advice = "call `loss.backward()` before `optimizer.step()`"
             return [Verdict("TL207", text, help=advice, cause="order")]
