@@ -509,7 +509,9 @@ def _(watch: Any) -> Any:
 
     model = lora()
     model.add_adapter("second", LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
-    optimizer = torch.optim.AdamW([p for n, p in model.named_parameters() if "second" in n], lr=1e-2)
+    optimizer = torch.optim.AdamW(
+        [p for n, p in model.named_parameters() if "second" in n], lr=1e-2
+    )
     with watch(model, optimizer) as run:
         loop(model, optimizer)
     return run

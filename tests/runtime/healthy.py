@@ -36,7 +36,9 @@ def healthy(name: str) -> Callable[[Any], Any]:
     return register
 
 
-def trained(watch: Any, model: Any, optimizer: Any = None, steps: int = STEPS, **options: Any) -> Any:
+def trained(
+    watch: Any, model: Any, optimizer: Any = None, steps: int = STEPS, **options: Any
+) -> Any:
     """Train with an evaluation in between."""
     optimizer = adamw(model) if optimizer is None else optimizer
     with watch(model, optimizer, **options) as run:
@@ -185,7 +187,9 @@ def _(watch: Any) -> Any:
 @healthy("wd0 sgd")
 def _(watch: Any) -> Any:
     model = lora()
-    return trained(watch, model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1))
+    return trained(
+        watch, model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    )
 
 
 @healthy("warmup from 0")
@@ -359,7 +363,9 @@ def _(watch: Any) -> Any:
 def _(watch: Any) -> Any:
     from peft import AdaLoraConfig, get_peft_model
 
-    config = AdaLoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], total_step=20, tinit=2, tfinal=4)
+    config = AdaLoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], total_step=20, tinit=2, tfinal=4
+    )
     model = get_peft_model(llama(), config)
     optimizer = adamw(model)
     with watch(model, optimizer) as run:
@@ -378,7 +384,9 @@ def _(watch: Any) -> Any:
 def _(watch: Any) -> Any:
     from peft import IA3Config, get_peft_model
 
-    config = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj"], feedforward_modules=[])
+    config = IA3Config(
+        task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj"], feedforward_modules=[]
+    )
     model = get_peft_model(llama(), config)
     optimizer = adamw(model)
     with watch(model, optimizer) as run:

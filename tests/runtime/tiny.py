@@ -80,7 +80,9 @@ def evaluate(model: Any, seed: int = 99) -> None:
     model.train()
 
 
-def loop(model: Any, optimizer: Any, steps: int = 4, each: Callable[[int], None] | None = None) -> None:
+def loop(
+    model: Any, optimizer: Any, steps: int = 4, each: Callable[[int], None] | None = None
+) -> None:
     """A plain loop."""
     for step in range(steps):
         one_step(model, optimizer, step)
@@ -94,7 +96,11 @@ class ConvNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(
-            nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 16),
+            nn.Linear(8, 16),
+            nn.BatchNorm1d(16),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(16, 16),
             nn.BatchNorm1d(16),
         )
         self.head = nn.Linear(16, 3)

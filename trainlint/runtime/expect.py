@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -14,8 +14,8 @@ from trainlint.runtime.judge import Verdict, matches
 from trainlint.runtime.observe import Observation, is_peft_model, unwrap
 from trainlint.runtime.report import grouped
 
-Patterns = str | Iterable[str] | None
-Kept = str | nn.Module | Iterable[str | nn.Module]
+Patterns: TypeAlias = str | Iterable[str] | None
+Kept: TypeAlias = str | nn.Module | Iterable[str | nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,9 @@ class Expect:
                 continue
             items = (value,) if isinstance(value, str) else tuple(value)
             if not all(isinstance(item, str) for item in items):
-                raise TypeError(f"Expect({option}=...) expects glob patterns (strings), got {value!r}")
+                raise TypeError(
+                    f"Expect({option}=...) expects glob patterns (strings), got {value!r}"
+                )
             object.__setattr__(self, option, items)
 
 
@@ -92,7 +94,7 @@ def _is_shell(optimizer: object) -> bool:
 def check_phase(phase: object) -> str | None:
     """The phase, or a ValueError."""
     if phase is None or phase in ("train", "eval"):
-        return phase  # type: ignore[return-value]
+        return phase
     raise ValueError(f"phase: expected 'train', 'eval' or None, got {phase!r}")
 
 
@@ -120,7 +122,9 @@ def kept(option: str, value: Kept, state: Observation) -> frozenset[int]:
             if not hit:
                 raise _nothing(option, item, names[1:], "module")
         else:
-            raise TypeError(f"{option}: expected glob patterns or modules, got {type(item).__name__}")
+            raise TypeError(
+                f"{option}: expected glob patterns or modules, got {type(item).__name__}"
+            )
         positions |= hit
     return frozenset(positions)
 
@@ -175,7 +179,9 @@ def _unmet_parameters(expect: Expect, state: Observation) -> list[Verdict]:
     wrong = tuple(
         n
         for n, p in state.parameters
-        if not p.requires_grad and isinstance(p, torch.Tensor) and any(matches(n, g) for g in patterns)
+        if not p.requires_grad
+        and isinstance(p, torch.Tensor)
+        and any(matches(n, g) for g in patterns)
     )
     if wrong:
         text = f"expected to train ({', '.join(patterns)}), yet frozen: {grouped(wrong)}"

@@ -29,13 +29,19 @@ class _Vanishing:
 
 
 class ForwardBegins(_Vanishing):
-    """Before the root's forward. `torch.compiler.disable`: adds no graph break (RUNTIME 4.3)."""
+    """Before the root's forward.
+
+    Dynamo traces hooks inside what it compiles, and torch 2.13 refuses a hook that is
+    `torch.compiler.disable`d under fullgraph; one that returns at once breaks nothing. The watch
+    sits on the OptimizedModule as well, where hooks run outside the graph.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = weakref.ref(watch)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: object) -> None:
+        if torch.compiler.is_compiling():
+            return
         watch = self.watch()
         if watch is not None:
             watch.on_forward(module)
@@ -47,8 +53,9 @@ class ForwardEnds(_Vanishing):
     def __init__(self, watch: Watch) -> None:
         self.watch = weakref.ref(watch)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: object, output: object) -> None:
+        if torch.compiler.is_compiling():
+            return
         watch = self.watch()
         if watch is not None:
             watch.on_forward_end(module, output)
@@ -60,8 +67,9 @@ class Ran(_Vanishing):
     def __init__(self, seen: dict[str, bool], name: str) -> None:
         self.seen, self.name = seen, name
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: object) -> None:
+        if torch.compiler.is_compiling():
+            return
         self.seen[self.name] = self.seen.get(self.name, False) or torch.is_grad_enabled()
 
 
@@ -121,7 +129,9 @@ def mark(found: list[torch.Tensor], forward: Forward) -> weakref.ref[Marker] | N
     return weakref.ref(marker) if tied else None
 
 
-def reaches(losses: list[torch.Tensor], wanted: list[weakref.ref[Marker]], limit: int = 4000) -> set[int]:
+def reaches(
+    losses: list[torch.Tensor], wanted: list[weakref.ref[Marker]], limit: int = 4000
+) -> set[int]:
     """Which of the marked forwards a loss's graph leads back to, by position in `wanted`.
 
     Outputs lie close to the loss, so that a breadth-first walk finds them at once.

@@ -63,7 +63,9 @@ class Switch:
 
     def __str__(self) -> str:
         call = "train()" if self.mode else "eval()"
-        by = next((t for t in self.through if t.endswith(("load_adapter", "from_pretrained"))), None)
+        by = next(
+            (t for t in self.through if t.endswith(("load_adapter", "from_pretrained"))), None
+        )
         return f"{self.where}: {call} was called here" + (f" by `{by}`" if by else "")
 
 
@@ -133,8 +135,7 @@ def _who(modes: Modes, names: Sequence[str], mode: bool) -> Switch | None:
 
 def train_mode(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:
     """A forward that is trained: nothing that acts on the flag may be in eval mode by accident."""
-    found = [*_eval_amid_training(state, flags, modes), *_frozen_norm_in_train(state, flags, modes)]
-    return found
+    return [*_eval_amid_training(state, flags, modes), *_frozen_norm_in_train(state, flags, modes)]
 
 
 def _eval_amid_training(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:
@@ -214,9 +215,7 @@ def _whole_eval(state: Observation, flags: _Flags, modes: Modes) -> bool:
     return all(i in shells for i in train) and not all(flags)
 
 
-def _harmless_eval(
-    state: Observation, flags: _Flags, modes: Modes, whole: bool
-) -> list[Verdict]:
+def _harmless_eval(state: Observation, flags: _Flags, modes: Modes, whole: bool) -> list[Verdict]:
     """The flags are wrong, but nothing that acts on them is: a note."""
     off = [i for i, flag in enumerate(flags) if not flag and i not in modes.keep_eval]
     if not off:
@@ -247,7 +246,11 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
             lines.append(off)
         elif _is_norm(module) and not state.has_adapters and position in state.sensitive:
             own = list(module._parameters.values())
-            if own and own[0] is not None and not any(p.requires_grad for p in own if p is not None):
+            if (
+                own
+                and own[0] is not None
+                and not any(p.requires_grad for p in own if p is not None)
+            ):
                 wrong.append(name)
     if not wrong:
         return []
@@ -305,13 +308,16 @@ def eval_mode(
         advice = "call `model.eval()` in place of assigning `training`"
         return [Verdict("TL104", text, names, related=related, help=advice, cause="eval")]
     ours = _ours(state) if state.has_adapters else set()
-    if ours and all(i in ours for i in wrong) and not any(flags[i] for i in acting if i not in ours):
-        if any(not flags[i] for i in range(len(flags)) if i not in ours):
-            text = (
-                f"an evaluation runs with mixed training flags: {grouped(names, universe)} of the "
-                "adapters in train mode inside a model in eval mode"
-            )
-            return [Verdict("TL107", text, names, related=related, help=advice, cause="eval")]
+    if (
+        ours
+        and all(i in ours for i in wrong)
+        and not any(flags[i] for i in acting if i not in ours)
+    ) and any(not flags[i] for i in range(len(flags)) if i not in ours):
+        text = (
+            f"an evaluation runs with mixed training flags: {grouped(names, universe)} of the "
+            "adapters in train mode inside a model in eval mode"
+        )
+        return [Verdict("TL107", text, names, related=related, help=advice, cause="eval")]
     some = len(wrong) < len(acting) or not all(flags)
     what = "partly in train mode" if some else "in train mode"
     text = f"an evaluation runs on the model {what}: {grouped(names, universe)} active"
@@ -324,7 +330,9 @@ def mixed_mode(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]
         return []
     found = [v for v in _eval_amid_training(state, flags, modes) if v.code == "TL107"]
     if not flags[0] and all(flags[1:]):
-        text = "only the outermost module's `training` is False: it was assigned, not set by `eval()`"
+        text = (
+            "only the outermost module's `training` is False: it was assigned, not set by `eval()`"
+        )
         return [Verdict("TL104", text, cause="assigned")]
     if not found and _whole_eval(state, flags, modes) and flags[0]:
         text = "the outermost module is in train mode, everything in it is in eval mode"
@@ -396,9 +404,11 @@ def _irregular(state: Observation) -> list[Verdict]:
         holders = [layer for layer in own if adapter in layer.adapters]
         merged = [layer for layer in holders if adapter in layer.merged]
         if merged and len(merged) < len(holders):
-            fewer = merged if 2 * len(merged) <= len(holders) else [
-                layer for layer in holders if adapter not in layer.merged
-            ]
+            fewer = (
+                merged
+                if 2 * len(merged) <= len(holders)
+                else [layer for layer in holders if adapter not in layer.merged]
+            )
             names = tuple(layer.name for layer in fewer)
             text = (
                 f"irregular adapters: `{adapter}` is merged in {len(merged)} of {len(holders)} "
@@ -607,14 +617,14 @@ _WHOLE_KINDS = frozenset({"prompt_encoder", "adaption_prompt"})
 
 def _not_activated(state: Observation, states: Sequence[AdapterState]) -> list[Verdict]:
     idle = [
-        a for a in states if a.active is False and a.trainable is Share.ALL and a.name not in state.declared
+        a
+        for a in states
+        if a.active is False and a.trainable is Share.ALL and a.name not in state.declared
     ]
     if not idle:
         return []
     shared = {i for a in _active(state, states) for i in a.parameters}
-    names = tuple(
-        state.parameters[i][0] for a in idle for i in a.parameters if i not in shared
-    )
+    names = tuple(state.parameters[i][0] for a in idle for i in a.parameters if i not in shared)
     if not names:
         return []
     text = (
@@ -639,7 +649,7 @@ def _saved(state: Observation) -> set[int]:
             weights = get_peft_model_state_dict(
                 owner, adapter_name=adapter, save_embedding_layers=False
             )
-        except Exception:  # noqa: BLE001 - a tuner that cannot tell: say nothing about it
+        except Exception:
             return set(range(len(state.parameters)))
         for tensor in weights.values():
             position = where.get(tensor.data_ptr())
@@ -652,9 +662,7 @@ def _base_trains(state: Observation) -> list[Verdict]:
     mine = state.adapter_parameters
     inside = f"{state.peft_name}." if state.peft_name else ""
     loose = [
-        i
-        for i in state.trainable()
-        if i not in mine and state.parameters[i][0].startswith(inside)
+        i for i in state.trainable() if i not in mine and state.parameters[i][0].startswith(inside)
     ]
     if not loose or not state.configs:
         return []
@@ -662,7 +670,8 @@ def _base_trains(state: Observation) -> list[Verdict]:
     loose = [
         i
         for i in loose
-        if not state.parameters[i][0].startswith(copies) or ".original_module." in state.parameters[i][0]
+        if not state.parameters[i][0].startswith(copies)
+        or ".original_module." in state.parameters[i][0]
     ]
     saved = _saved(state) if loose else set()
     lost = [i for i in loose if i not in saved and not _declared_bias(state, i)]
@@ -670,9 +679,7 @@ def _base_trains(state: Observation) -> list[Verdict]:
         return []
     names = tuple(state.parameters[i][0] for i in lost)
     universe = [n for i, (n, _) in enumerate(state.parameters) if i not in mine]
-    text = (
-        f"base weights train that the adapter's checkpoint will not save: {grouped(names, universe)}"
-    )
+    text = f"base weights train that the adapter's checkpoint will not save: {grouped(names, universe)}"
     advice = "freeze them, or name their modules in `modules_to_save`"
     return [Verdict("TL416", text, (), names, help=advice, cause="base")]
 
@@ -702,7 +709,9 @@ def _head_not_trained(state: Observation) -> list[Verdict]:
         if key not in _HEADS or head is None:
             continue
         full = f"{prefix}.{key}" if prefix else key
-        inside = [(i, n, p) for i, (n, p) in enumerate(state.parameters) if n.startswith(f"{full}.")]
+        inside = [
+            (i, n, p) for i, (n, p) in enumerate(state.parameters) if n.startswith(f"{full}.")
+        ]
         if inside and all(not p.requires_grad and i not in mine for i, _, p in inside):
             if _fresh(owner, [p for _, _, p in inside]):
                 names += [n for _, n, _ in inside]
@@ -756,7 +765,7 @@ def _split_here(module: nn.Module) -> list[str]:
         return []
     try:
         first, second = get_in(), get_out()
-    except Exception:  # noqa: BLE001 - models without embeddings raise NotImplementedError
+    except Exception:
         return []
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         return []
@@ -766,7 +775,11 @@ def _split_here(module: nn.Module) -> list[str]:
     same = kinds[0][1].data_ptr() == kinds[1][1].data_ptr()
     covered = [k[0] for k in kinds]
     by_id = {id(m): n for n, m in module.named_modules()}
-    names = [by_id.get(id(m), "") for m, k in zip((first, second), kinds) if k[0] is not None]
+    names = [
+        by_id.get(id(m), "")
+        for m, k in zip((first, second), kinds, strict=False)
+        if k[0] is not None
+    ]
     if "tokens" in covered or names == []:
         return []  # trainable tokens tie themselves (`tied_adapter`)
     if same and covered[0] == covered[1] == "copy":

@@ -27,10 +27,24 @@ from trainlint.runtime.report import Report, TrainingStateError, Violation
 Codes = str | Iterable[str] | None
 
 _CONSEQUENCES = frozenset(
-    "TL205 TL206 TL207 TL212 TL301 TL302 TL303 TL304 TL308 TL407 TL414 TL701 TL703".split()
+    [
+        "TL205",
+        "TL206",
+        "TL207",
+        "TL212",
+        "TL301",
+        "TL302",
+        "TL303",
+        "TL304",
+        "TL308",
+        "TL407",
+        "TL414",
+        "TL701",
+        "TL703",
+    ]
 )
 """What follows of itself once nothing can train, or the optimizer holds the wrong parameters."""
-_ROOTS = frozenset("TL301 TL303 TL304 TL401 TL402 TL403 TL404 TL406".split())
+_ROOTS = frozenset(["TL301", "TL303", "TL304", "TL401", "TL402", "TL403", "TL404", "TL406"])
 
 
 def is_root(verdict: Verdict) -> bool:

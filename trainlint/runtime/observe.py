@@ -190,17 +190,17 @@ def sensitive(module: nn.Module, *, config_drops: bool = False) -> bool:
     `training`, in a library only when a rate above 0 is around to make it matter.
     """
     if isinstance(module, _DROPOUT):
-        return module.p > 0
+        return bool(module.p > 0)
     if isinstance(module, _RUNNING):
         return not isinstance(module, nn.modules.instancenorm._InstanceNorm) or bool(
             module.track_running_stats
         )
     if isinstance(module, nn.RNNBase):
-        return module.dropout > 0 and module.num_layers > 1
+        return bool(module.dropout > 0 and module.num_layers > 1)
     if isinstance(module, nn.MultiheadAttention):
-        return module.dropout > 0
+        return bool(module.dropout > 0)
     if isinstance(module, nn.RReLU):
-        return module.lower != module.upper
+        return bool(module.lower != module.upper)
     kind = type(module)
     source = kind.__module__
     if source.startswith("torch.nn.utils.parametrizations"):
@@ -469,11 +469,15 @@ def _read_prompts(state: Observation, owner: nn.Module, ids: dict[int, int]) -> 
     for adapter, parameters in _entries(encoder):
         positions = tuple(ids[id(p)] for p in parameters if id(p) in ids)
         if positions:
-            state.slots.append(Slot(f"{prefix}prompt_encoder", "prompt_encoder", adapter, positions))
+            state.slots.append(
+                Slot(f"{prefix}prompt_encoder", "prompt_encoder", adapter, positions)
+            )
     names = [n for n, c in state.configs.items() if getattr(c, "is_adaption_prompt", False)]
     if names:
         found = tuple(
-            i for i, (n, _) in enumerate(state.parameters) if n.rpartition(".")[2].startswith("adaption_")
+            i
+            for i, (n, _) in enumerate(state.parameters)
+            if n.rpartition(".")[2].startswith("adaption_")
         )
         if found:
             state.slots.append(Slot(f"{prefix}adaption_prompt", "adaption_prompt", names[0], found))
@@ -510,7 +514,9 @@ def _adapter(state: Observation, name: str) -> AdapterState:
     own = [layer for layer in layers if not layer.auxiliary]
     config = state.configs.get(name)
     kind = str(getattr(getattr(config, "peft_type", ""), "value", getattr(config, "peft_type", "")))
-    positions = tuple(dict.fromkeys(i for s in state.slots if s.adapter == name for i in s.parameters))
+    positions = tuple(
+        dict.fromkeys(i for s in state.slots if s.adapter == name for i in s.parameters)
+    )
     held = [state.parameters[i][1].requires_grad for i in positions]
     share = Share.UNKNOWN
     if held:

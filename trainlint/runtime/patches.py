@@ -106,6 +106,11 @@ def _install() -> None:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None:
             _patch(kind, "disable_adapter", _disable_adapter)
+    compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
+    if compiled is None:  # dynamo is imported by the first torch.compile
+        _patch(torch, "compile", _compile)
+    else:
+        _patch(compiled, "__init__", _optimized)
     before = optimizers.register_optimizer_step_pre_hook(_step_before)
     _undo.append(before.remove)
     after = optimizers.register_optimizer_step_post_hook(_step_after)
@@ -265,6 +270,28 @@ def _disable_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
             watch.on_disable_left(self, before)
 
     return disable_adapter
+
+
+def _optimized(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        for watch in everywhere():
+            watch.on_compiled(self)
+
+    return init
+
+
+def _compile(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def compile(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if isinstance(result, nn.Module):
+            for watch in everywhere():
+                watch.on_compiled(result)
+        return result
+
+    return compile
 
 
 def _step_before(optimizer: Any, args: Any, kwargs: Any) -> None:

@@ -117,7 +117,9 @@ class Report:
             rows.append((f"{v.code} {v.name}", v.severity, step, v.where or "-", v.message))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]])
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]
+            )
             for row in rows
         ]
         count = len(self.violations)

@@ -7,9 +7,26 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 LIBRARIES = frozenset(
-    "torch peft transformers accelerate trainlint lightning pytorch_lightning lightning_fabric "
-    "lightning_utilities trl deepspeed apex contextlib functools threading bitsandbytes "
-    "sentence_transformers torchmetrics".split()
+    [
+        "torch",
+        "peft",
+        "transformers",
+        "accelerate",
+        "trainlint",
+        "lightning",
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning_utilities",
+        "trl",
+        "deepspeed",
+        "apex",
+        "contextlib",
+        "functools",
+        "threading",
+        "bitsandbytes",
+        "sentence_transformers",
+        "torchmetrics",
+    ]
 )
 """Top-level packages whose frames are never the user's own."""
 

@@ -172,7 +172,9 @@ class Watch:
             raise ValueError(f"report: expected a path that ends in .json or .html, got {report!r}")
         state = observe(model)
         self._expect = check_expect(expect, state)
-        self._keep_eval, self._keep_train = _kept_names(state, allow_eval, allow_train, self._expect)
+        self._keep_eval, self._keep_train = _kept_names(
+            state, allow_eval, allow_train, self._expect
+        )
         self._root: weakref.ref[nn.Module] = weakref.ref(model)
         inner = unwrap(model)
         self._inner: weakref.ref[nn.Module] = weakref.ref(inner)
@@ -197,7 +199,7 @@ class Watch:
         self._switches: list[Switch] = []
         self._seen: set[object] = set()
         self._rooted = False
-        self._good: set[tuple[bool, bytes]] = set()
+        self._good: set[tuple[bool, bytes, int]] = set()
         self._judged_state: object = None
         self._judge_next = True
         self._trained = False
@@ -220,8 +222,11 @@ class Watch:
         self._probes = 0
         self._probe: list[str] | None = None
         self._buffers: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        self._lazy: list[tuple[str, _Attribute, torch.Tensor]] = []
+        self._unprobe: tuple[Any, Any] | None = None
+        self._scaled_now = False
         self._ranks: Any = None
-        self._replicated = False
+        self._shells: list[weakref.ref[nn.Module]] = []
 
     # --- opening and closing ------------------------------------------------------------------
 
@@ -257,9 +262,31 @@ class Watch:
         if type(root).__name__ == "OptimizedModule":
             targets = [root]  # a hook inside would be traced
         for module in targets:
-            self._handles.append(module.register_forward_pre_hook(hooks.ForwardBegins(self)))
-            ends = hooks.ForwardEnds(self)
-            self._handles.append(module.register_forward_hook(ends, always_call=True))
+            self._hook_one(module)
+        if "torch._dynamo" in sys.modules:
+            for found in gc.get_objects():
+                if type(found).__name__ == "OptimizedModule":
+                    self.on_compiled(found)
+
+    def on_compiled(self, compiled: nn.Module) -> None:
+        """`torch.compile` wrapped a module, before or during the watch: ours?"""
+        if self._closed or compiled is self._root():
+            return
+        inner = self._inner()
+        if inner is not None and unwrap(compiled) is inner:
+            self._shells.append(weakref.ref(compiled))
+            self._hook_one(compiled)
+
+    def _watched(self, module: nn.Module) -> bool:
+        """Whether a hook fired for the model, and not for a copy that took the hook along."""
+        if module is self._root() or module is self._inner():
+            return True
+        return any(module is ref() for ref in self._shells)
+
+    def _hook_one(self, module: nn.Module) -> None:
+        self._handles.append(module.register_forward_pre_hook(hooks.ForwardBegins(self)))
+        ends = hooks.ForwardEnds(self)
+        self._handles.append(module.register_forward_hook(ends, always_call=True))
 
     def __exit__(
         self,
@@ -309,7 +336,7 @@ class Watch:
         self._plan = None
         self._optimizers = {}
         self._pending, self._old, self._evals, self._stacks = [], [], [], {}
-        self._buffers = []
+        self._buffers, self._lazy = [], []
         if self._path is not None:
             self.report.write(self._path)
 
@@ -391,7 +418,9 @@ class Watch:
             active = d.get("_active_adapter", d.get("active_adapter"))
             merged = d.get("merged_adapters", ())
             disabled = d.get("_disable_adapters", d.get("_adapters_disabled"))
-            result.append((disabled, active if type(active) is str else tuple(active or ()), len(merged)))
+            result.append(
+                (disabled, active if type(active) is str else tuple(active or ()), len(merged))
+            )
         return result
 
     def _observe(self) -> Observation | None:
@@ -422,7 +451,7 @@ class Watch:
                 continue
             if self._rooted and verdict.code in _CONSEQUENCES:
                 continue
-            if (verdict.code in ("TL604", "TL704") and verdict.cause in self._seen):
+            if verdict.code in ("TL604", "TL704") and verdict.cause in self._seen:
                 continue
             self._seen.add(verdict.key)
             if is_root(verdict):
@@ -456,16 +485,14 @@ class Watch:
         if plan is None:
             return
         who = caller(3)
-        self._switches.append(
-            Switch(id(module), mode, who.where, who.through, len(self._switches))
-        )
+        self._switches.append(Switch(id(module), mode, who.where, who.through, len(self._switches)))
         if len(self._switches) > 2000:
             del self._switches[:1000]
         self._root_flag = None
 
     def on_forward(self, module: nn.Module) -> None:
         """A forward of the root, or of the module inside its wrappers, begins."""
-        if self._closed or (module is not self._root() and module is not self._inner()):
+        if self._closed or not self._watched(module):
             return
         thread = threading.get_ident()
         self.threads.add(thread)
@@ -516,7 +543,7 @@ class Watch:
         if state is None or plan is None:
             return []
         flags = bytearray(state.flags())
-        for position, flag in zip(plan.acting, forward.flags):
+        for position, flag in zip(plan.acting, forward.flags, strict=False):
             if position < len(flags):
                 flags[position] = flag
         modes = self._modes(state)
@@ -529,7 +556,7 @@ class Watch:
             trained = self._trained or bool(self._optimizers)
             found = judge.eval_mode(state, flags, modes, trained=trained)
         if not found:
-            self._good.add(key)  # type: ignore[arg-type]
+            self._good.add(key)
         return found
 
     def _judge_evaluation(self, forward: Forward) -> list[Verdict]:
@@ -537,8 +564,6 @@ class Watch:
         found: list[Verdict] = []
         if self._judge_next and self._plan is not None and self._plan.has_adapters:
             found += self._judge_status()
-        if not any(forward.flags) or self._phase == "train" and not self._trained:
-            pass
         plan = self._plan
         if plan is None or not any(forward.flags):
             return found
@@ -555,14 +580,13 @@ class Watch:
         if state is None:
             return []
         self._judged_state = key
-        found = [v for v in judge.adapters(state, training=False) if v.code == "TL413"]
-        return found
+        return [v for v in judge.adapters(state, training=False) if v.code == "TL413"]
 
     # --- the end of a forward -----------------------------------------------------------------
 
     def on_forward_end(self, module: nn.Module, output: object) -> None:
         """The forward is over; `output` is None if it raised."""
-        if self._closed or (module is not self._root() and module is not self._inner()):
+        if self._closed or not self._watched(module):
             return
         stack = self._stacks.get(threading.get_ident())
         if not stack:
@@ -589,7 +613,7 @@ class Watch:
         if plan is None or any(forward.flags) or self._probes >= 2:
             return
         root = self._root()
-        if root is None or type(root).__name__ == "OptimizedModule":
+        if root is None or type(root).__name__ == "OptimizedModule" or self._shells:
             return
         self._probes += 1
         self._probe = []
@@ -626,9 +650,6 @@ class Watch:
                 if isinstance(value, torch.Tensor):
                     holder = _Attribute(module, "weight")
                     self._lazy.append((f"{name}.weight", holder, value.detach().clone()))
-
-    _lazy: list[tuple[str, Any, torch.Tensor]] = []
-    _unprobe: tuple[Any, Any] | None = None
 
     def _stop_probe(self) -> list[Verdict]:
         if self._unprobe is None:
@@ -721,9 +742,14 @@ class Watch:
             if forward.bypassed:
                 text = "the trained forward went through `.module`: gradients are not averaged"
                 advice = "call the DistributedDataParallel wrapper itself"
-                found.append(Verdict("TL601", text, help=advice, cause="bypass", line=forward.where))
+                found.append(
+                    Verdict("TL601", text, help=advice, cause="bypass", line=forward.where)
+                )
         if self._judge_next or self.report.steps < _CLOSE_STEPS:
             found += self._judge_training()
+        if found:
+            for forward in ours:  # whatever becomes of this backward, it was meant for them
+                forward.consumed = True
         self._emit(found, place)
         self._compare_ranks(place)
 
@@ -747,8 +773,6 @@ class Watch:
         if scaled:
             stepping.scale_line = self._scale_line
         self._scaled_now = scaled
-
-    _scaled_now = False
 
     def _graphless(self, losses: list[torch.Tensor]) -> list[Verdict]:
         """A loss without a graph: torch raises, or trains nothing."""
@@ -792,6 +816,8 @@ class Watch:
         if self._slow() and self._shape() != plan.shape:
             self._prepare()
             plan = self._plan
+            if plan is None:
+                return []
         requires = bytes(map(_requires, plan.parameters))
         key = (requires, self._tuner_state())
         self._judge_next = False
@@ -841,21 +867,37 @@ class Watch:
             self._forwards = 0
         else:
             self._since_step += 1 if self._forwards else 0
-        for stepping in self._optimizers.values():
-            self._after(stepping)
+        filled = [self._after(stepping) for stepping in self._optimizers.values()]
+        if any(filled) and not used and not self._forwards and not self._pending:
+            self._judge_blind()
 
-    def _after(self, stepping: Stepping) -> None:
+    def _judge_blind(self) -> None:
+        """Gradients arrived and no forward was seen (`module.compile()`): judge what is now."""
+        flags = self._flags()
+        self._trained = True
+        self._backwards += 1
+        self._since_step += 1
+        forward = Forward(True, flags, None, self.report.steps, bool(flags[0]))
+        found = [] if self._phase == "eval" else self._judge_flags(forward, training=True)
+        if self._judge_next or self.report.steps < _CLOSE_STEPS:
+            found += self._judge_training()
+        self._emit(found, where(4))
+
+    def _after(self, stepping: Stepping) -> bool:
+        """Whether this backward filled an optimizer's gradients."""
         sentinel = stepping.sentinel
         if sentinel is None or sentinel.grad is None:
             sentinel = next((p for p in stepping.own if p.grad is not None), None)
             stepping.sentinel = sentinel
             if sentinel is None or sentinel.grad is None:
-                return
+                return False
             stepping.before = None
-        if stepping.before is None or _stamp(sentinel.grad) != stepping.before:
-            stepping.grads = Grads.FRESH
-            stepping.wiped = None
-            stepping.scaled = stepping.scaled or self._scaled_now
+        if stepping.before is not None and _stamp(sentinel.grad) == stepping.before:
+            return False
+        stepping.grads = Grads.FRESH
+        stepping.wiped = None
+        stepping.scaled = stepping.scaled or self._scaled_now
+        return True
 
     # --- what happens around backward and step ------------------------------------------------
 
@@ -898,7 +940,9 @@ class Watch:
             return
         if getattr(optimizer, "_opt_called", False):
             return
-        text = "the scheduler steps before the optimizer's first step: the first learning rate is lost"
+        text = (
+            "the scheduler steps before the optimizer's first step: the first learning rate is lost"
+        )
         advice = "call `optimizer.step()` before `scheduler.step()`"
         self._emit([Verdict("TL208", text, help=advice, cause="order")], where(3))
 
@@ -968,7 +1012,9 @@ class Watch:
     def _clipped(self, parameters: list[Any]) -> Stepping | None:
         """The optimizer whose gradients are clipped."""
         first = {id(p) for p in parameters[:64]} | {
-            id(p.grad) for p in parameters[:64] if isinstance(p, torch.Tensor) and p.grad is not None
+            id(p.grad)
+            for p in parameters[:64]
+            if isinstance(p, torch.Tensor) and p.grad is not None
         }
         for stepping in self._optimizers.values():
             sentinel = stepping.sentinel
@@ -978,7 +1024,9 @@ class Watch:
                 return stepping
         return None
 
-    def on_disable_left(self, owner: nn.Module, before: list[tuple[str, nn.Parameter, bool]]) -> None:
+    def on_disable_left(
+        self, owner: nn.Module, before: list[tuple[str, nn.Parameter, bool]]
+    ) -> None:
         """`with disable_adapter()` was left: did it unfreeze what was frozen on purpose?"""
         if self._closed or self._plan is None:
             return
@@ -1102,7 +1150,7 @@ class Watch:
         self._emit(found, place)
         if any(is_root(v) for v in found):
             return
-        grads = bytes([p.grad is None for p in stepping.own])
+        grads = bytes([1 if p.grad is None else 0 for p in stepping.own])
         if grads and all(grads):
             self._emit(self._judge_empty(stepping), place)
             return
@@ -1140,7 +1188,7 @@ class Watch:
         known = [o for s in self._optimizers.values() if (o := s.ref()) is not None]
         holders = [judge.held(o, state) for o in known]
         found = judge.coverage(state, holders, graded=True, created_before=created_before)
-        if any(is_root(v) for v in found):
+        if any(is_root(v) for v in found) and any(h.inside for h in holders):
             others = [o for o in _live_optimizers() if not any(o is k for k in known)]
             more = [h for h in (judge.held(o, state) for o in others) if h.inside]
             if more:
@@ -1179,7 +1227,11 @@ class Watch:
         if alike:
             self._emit(judge.coverage(state, [holder], graded=True), where(4))
             return
-        names = tuple(n for n, p in zip(plan.parameter_names, plan.parameters) if p.grad is not None)
+        names = tuple(
+            n
+            for n, p in zip(plan.parameter_names, plan.parameters, strict=False)
+            if p.grad is not None
+        )
         text = (
             f"no optimizer holds this network, yet every backward fills its gradients "
             f"({grouped(names)}) and nobody clears them"
@@ -1227,7 +1279,7 @@ class Watch:
         plan = self._plan
         if plan is None:
             return ()
-        by_id = {id(p): n for n, p in zip(plan.parameter_names, plan.parameters)}
+        by_id = {id(p): n for n, p in zip(plan.parameter_names, plan.parameters, strict=False)}
         return tuple(by_id[id(p)] for p in parameters if id(p) in by_id)
 
     def _judge_missing(self, stepping: Stepping, grads: bytes) -> list[Verdict]:
@@ -1239,7 +1291,7 @@ class Watch:
             stepping.missing, stepping.missing_rounds = grads, 1
         else:
             stepping.missing_rounds += 1
-        missing = [p for p, none in zip(stepping.own, grads) if none]
+        missing = [p for p, none in zip(stepping.own, grads, strict=False) if none]
         names = self._names(missing)
         if self._cut is not None:
             return [self._checkpoint_cut(names)]
@@ -1305,7 +1357,11 @@ class Watch:
             stepping.offset = (stepping.offset + 64) % len(own)
             own = own[stepping.offset : stepping.offset + 64]
         grads = [p.grad for p in own if p.grad is not None]
-        plain = [g for g in grads if type(g) is torch.Tensor and not g.is_sparse and g.device.type == "cpu"]
+        plain = [
+            g
+            for g in grads
+            if type(g) is torch.Tensor and not g.is_sparse and g.device.type == "cpu"
+        ]
         if not plain:
             return []
         with torch.no_grad():
@@ -1336,7 +1392,7 @@ class Watch:
         )
         for _, i in sized:
             parameter = stepping.own[i]
-            if parameter.numel() and bool(parameter.grad.any()):  # type: ignore[union-attr]
+            if parameter.numel() and bool(parameter.grad.any()):
                 stepping.samples.append((i, parameter.detach().clone()))
             if len(stepping.samples) >= 4:
                 break
@@ -1388,7 +1444,7 @@ class Watch:
         state = self._observe()
         if state is None:
             return
-        replicated = self._parallel or _inside_ddp()
+        replicated = self._parallel or _inside_ddp(self._inner())
         self._emit(self._ranks.compare(step, state, replicated=replicated), place)
 
 
@@ -1454,14 +1510,18 @@ def _passes_by(tuners: list[dict[str, Any]]) -> bool:
     """Whether the adapters are disabled: `with disable_adapter()`."""
     if tuners[-1].get("_adapters_disabled"):
         return True
-    return all(d.get("_disable_adapters", False) for d in tuners if "_disable_adapters" in d) and any(
-        "_disable_adapters" in d for d in tuners
-    )
+    return all(
+        d.get("_disable_adapters", False) for d in tuners if "_disable_adapters" in d
+    ) and any("_disable_adapters" in d for d in tuners)
 
 
 def _live_optimizers() -> list[Any]:
     """Every optimizer that exists; walks all objects, so only once something is off."""
-    return [o for o in gc.get_objects() if isinstance(o, torch.optim.Optimizer) and hasattr(o, "param_groups")]
+    return [
+        o
+        for o in gc.get_objects()
+        if issubclass(type(o), torch.optim.Optimizer) and "param_groups" in o.__dict__
+    ]
 
 
 def _never_stepped(stepping: Stepping | None) -> Verdict:
@@ -1481,10 +1541,10 @@ def _is_exempt(through: Sequence[str], function: str) -> bool:
     )
 
 
-def _inside_ddp() -> bool:
-    """Whether a DistributedDataParallel forward is the one around us, or was."""
+def _inside_ddp(inner: nn.Module | None) -> bool:
+    """Whether a DistributedDataParallel somewhere wraps this module."""
     kind = torch.nn.parallel.DistributedDataParallel
-    return any(isinstance(o, kind) for o in gc.get_objects()) if torch.distributed.is_initialized() else False
+    return any(unwrap(o) is inner for o in gc.get_objects() if issubclass(type(o), kind))
 
 
 def _line_above() -> str:
@@ -1495,9 +1555,7 @@ def _line_above() -> str:
 def _check_action(action: Action) -> Action:
     if callable(action) or action in ("raise", "warn", "log"):
         return action
-    raise ValueError(
-        f"on_violation: expected 'raise', 'warn', 'log' or a callable, got {action!r}"
-    )
+    raise ValueError(f"on_violation: expected 'raise', 'warn', 'log' or a callable, got {action!r}")
 
 
 def _kept_names(
