@@ -209,7 +209,7 @@ def finish(run: Interpreter, complete: bool) -> None:
             continue
         run.recorder.raise_event(event, rounds, decisions)
     for pile, oid, rounds, decisions in training.pile_ups:
-        if oid not in trained or True:
+        if oid not in training.cleared_by_hand:
             run.recorder.raise_event(pile, rounds, decisions)
     if complete and not run.truncated:
         _evaluations(run)

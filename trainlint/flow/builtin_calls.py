@@ -15,6 +15,7 @@ from trainlint.flow.values import (
     Const,
     External,
     Func,
+    ParameterValue,
     Partial,
     Ref,
     Super,
@@ -118,7 +119,12 @@ def _map(
         for st, value in calls.call(
             arguments.positional[0], Arguments((element,)), state, frame, node
         ):
-            results.append((st, calls.new_summary(value, st, frame, node)))
+            if isinstance(value, ParameterValue):
+                ref = calls.run.fresh(st, frame, node, "params")
+                st.heap[ref.oid] = ParametersObject(value.sources)
+                results.append((st, ref))
+            else:
+                results.append((st, calls.new_summary(value, st, frame, node)))
         return results
     return calls.unknown_call(arguments, state, frame, node, havoc=False)
 

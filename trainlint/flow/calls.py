@@ -163,6 +163,16 @@ class Calls:
             return str(oid[-1])
         return "the model"
 
+    def variable_of(self, oid: ObjectId, state: State) -> str:
+        """The variable or attribute that holds an object, empty if none does."""
+        for (_, name), value in state.vars.items():
+            if value == Ref(oid) and not name.startswith("$"):
+                return name
+        for (_, name), value in state.attrs.items():
+            if value == Ref(oid):
+                return f"self.{name}"
+        return ""
+
     # --- attributes --------------------------------------------------------------------
 
     def attribute(
@@ -337,13 +347,15 @@ class Calls:
             self.training.clear_unknown(state)
             return
         module = state.module(thing.oid)
-        if module is not None and attr in ("training", "requires_grad", "require_grad"):
-            self.models.assigned_flag(
-                thing.oid, attr, value, state, frame, s, target, name
-            )
-            return
-        if module is None and attr in ("require_grad", "requires_grad", "requires_grad_", "training"):
-            self._assigned_on_unknown(thing, attr, value, state, frame, target, s, name)
+        if _is_flag(attr):
+            if module is None:
+                self._assigned_on_unknown(thing, attr, value, state, frame, target, s, name)
+            elif module.cls is None or module.cls.method(attr) is None:
+                self.models.assigned_flag(thing.oid, attr, value, state, frame, s, target, name)
+            if attr == "training":
+                return
+        if not isinstance(state.heap.get(thing.oid), LibraryObject):
+            self.models.rebound(state.attrs.get((thing.oid, attr)), value, state, frame, s)
         if module is not None and isinstance(value, Ref) and state.module(value.oid) is not None:
             self.models.replace_part(thing.oid, attr, value, state, frame, s, name)
         else:
@@ -358,11 +370,13 @@ class Calls:
         owner = state.heap.get(thing.oid)
         if isinstance(owner, InstanceObject | LibraryObject):
             return
-        parameter = _is_parameter_place(target.value)
+        kind = Receiver.PARAMETER if _is_parameter_place(target.value) else Receiver.UNKNOWN
+        if kind is Receiver.UNKNOWN and self._is_library_part(thing.oid, state):
+            kind = Receiver.MODULE
         self.run.recorder.raise_event(
             AttributeAssigned(
                 site=self.run.site(frame, s),
-                receiver=Receiver.PARAMETER if parameter else Receiver.UNKNOWN,
+                receiver=kind,
                 name=name,
                 attribute=attr,
                 value=str(value.value) if isinstance(value, Const) else "",
@@ -371,12 +385,21 @@ class Calls:
             state.decisions,
         )
 
+    @staticmethod
+    def _is_library_part(oid: ObjectId, state: State) -> bool:
+        """`model.layer1` of a library's model: a module by its name."""
+        if not (isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr"):
+            return False
+        whole, name = state.module(oid[1]), oid[2]
+        known = whole is not None and whole.cls is None and bool(whole.library or whole.wraps)
+        return known and isinstance(name, str) and _PART_NAME.match(name) is not None
+
     def _set_on_parameter(
         self, parameter: ParameterValue, attr: str, value: Value, state: State, frame: Frame,
         target: ir.Attribute, s: ir.Node, name: str,
     ) -> None:
         if attr == "grad":
-            self.training.clear_unknown(state)
+            self.training.cleared_parameters(parameter.sources, state)
             return
         self.run.recorder.raise_event(
             AttributeAssigned(
@@ -1023,7 +1046,9 @@ class Calls:
         if recursive or self.run.depth >= MAX_DEPTH:
             return self.unknown_call(arguments, state, frame, node)
         self.run.executed.add(id(function))
-        if not self.run.relevance.matters(function, func.module):
+        if not self.run.relevance.matters(function, func.module) and not self._uses_up(
+            arguments, state
+        ):
             return self.unknown_call(arguments, state, frame, node, havoc=False)
         before = state.grad
         for context in func.contexts:
@@ -1033,6 +1058,12 @@ class Calls:
             for st, _ in results:
                 st.grad = before
         return results
+
+    @staticmethod
+    def _uses_up(arguments: Arguments, state: State) -> bool:
+        """Whether a one-shot iterator is given, of which the function may leave nothing."""
+        things = [state.heap.get(v.oid) for v in arguments.values if isinstance(v, Ref)]
+        return any(isinstance(t, ParametersObject) and t.one_shot for t in things)
 
     def execute(
         self,
@@ -1785,6 +1816,11 @@ class Calls:
 
 
 _LOSS_NAME = re.compile(r"loss|criterion|metric|_fn$|accuracy|score|tokeniz|transform", re.IGNORECASE)
+_PART_NAME = re.compile(
+    r"(layer|block|conv|bn|norm|fc|head|stem|stage|features|classifier|backbone|encoder|decoder"
+    r"|trunk|body|transformer|embeddings|attention|downsample|roi_heads|rpn|bert|roberta|vit|model"
+    r"|base_model|vision_model|text_model|lm_head|wte|wpe|h)(_?\d*)$"
+)
 _LOSS_NAMES = {
     "cross_entropy": "CrossEntropyLoss",
     "nll": "NLLLoss",
@@ -1840,6 +1876,11 @@ def _is_builtin_decorator(decorator: ir.Expr) -> bool:
     from trainlint.flow.interpret import spelled
 
     return spelled(decorator).rsplit(".", 1)[-1].removesuffix("(...)") in _BUILTIN_DECORATORS
+
+
+def _is_flag(attr: str) -> bool:
+    """`training`, or `requires_grad` in any spelling."""
+    return attr == "training" or (attr.startswith("req") and ("gra" in attr or "gard" in attr))
 
 
 def _is_parameter_place(e: ir.Expr) -> bool:

@@ -863,6 +863,8 @@ class Interpreter:
         """Assign to a name, an attribute, an item or a pattern of these."""
         match target:
             case ir.Name(id=name):
+                old = state.vars.get((self.scope_of(name, frame), name))
+                self.calls.models.rebound(old, value, state, frame, s)
                 self.store_name(name, value, state, frame)
             case ir.Attribute(value=owner, attr=attr):
                 for st, thing in self.eval(owner, state, frame)[:1]:

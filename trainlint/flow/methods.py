@@ -173,6 +173,7 @@ def _module(
             return [(state, _modules(calls, oid, name, state, frame, node))]
         case "zero_grad":
             targets = calls.training.of_model(oid, state)
+            calls.training.cleared_by_hand.add(models.base(oid, state))
             calls.training.clear(targets, state, frame, node, _sets_zero(arguments))
             return [(state, NONE)]
         case "apply" if arguments.positional:
@@ -609,6 +610,9 @@ def _opaque(
     last = spelled_name.rsplit(".", 1)[-1]
     first = arguments.values[0] if arguments.values else NONE
     match name:
+        case "zero_" if last in ("grad", "data"):
+            _zeroed(calls, oid, state, frame, node)
+            return [(state, Ref(oid))]
         case "backward" | "manual_backward":
             loss = first if isinstance(first, Tensor) else Ref(oid)
             label = _argument_name(node) if isinstance(first, Tensor) else spelled_name
@@ -648,6 +652,27 @@ def _opaque(
             return [(state, first)]
         case _:
             return None
+
+
+def _zeroed(
+    calls: Calls, oid: ObjectId, state: State, frame: Frame, node: ir.Call
+) -> None:
+    """`p.grad.zero_()` by hand: a known parameter's, or anybody's."""
+    while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+        if oid[2] == "grad":
+            break
+        oid = oid[1]
+    else:
+        return
+    owner = oid[1]
+    parameter = owner[1] if isinstance(owner, tuple) and owner[:1] == ("parameter",) else None
+    if not isinstance(parameter, ParameterValue):
+        calls.training.clear_unknown(state)
+        return
+    for source in parameter.sources:
+        calls.training.cleared_by_hand.add(calls.models.base(source.oid, state))
+        targets = calls.training.of_model(source.oid, state)
+        calls.training.clear(targets, state, frame, node, to_zero=True)
 
 
 def _looks_like_module(name: str, arguments: Arguments) -> bool:

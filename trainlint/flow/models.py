@@ -51,6 +51,7 @@ EACH = "$each"
 """The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
 MAX_PARTS = 48
 MAX_CHANGES = 16
+_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
 
 
 class Models:
@@ -69,11 +70,21 @@ class Models:
         module = ModuleObject()
         if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
             whole = state.module(oid[1])
+            if whole is None and self._inside_module(oid[1], state):
+                whole = self.promote(oid[1], state)
             if whole is not None:
                 module = ModuleObject(flag=whole.flag, trainable=whole.trainable, uniform=True)
                 state.attrs[oid[1], oid[2]] = Ref(oid)
         state.heap[oid] = module
         return module
+
+    def _inside_module(self, oid: ObjectId, state: State) -> bool:
+        """Whether an opaque object is an attribute, at some depth, of a module."""
+        while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+            oid = oid[1]
+            if state.module(oid) is not None:
+                return True
+        return False
 
     def children(self, oid: ObjectId, state: State) -> list[tuple[str, ObjectId]]:
         """Parts by attribute name."""
@@ -340,6 +351,7 @@ class Models:
     def share(self, oid: ObjectId, state: State) -> TrainableFact:
         """How much of a module trains."""
         leaves = [m for _, m in self._leaves(oid, state) if m.parametric and m.loss is None]
+        leaves += self._rests(oid, state)
         base = state.module(self.base(oid, state))
         if not leaves:
             return base.trainable if base is not None else TrainableFact()
@@ -355,6 +367,35 @@ class Models:
         return TrainableFact(
             Share.SOME, frozen.cause if frozen else None, frozen.origin if frozen else None
         )
+
+    def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:
+        """Library models with some parts that are known: they stand for all their other parts."""
+        found = []
+        for part in self.reach(oid, state):
+            module = state.module(part)
+            if module is None or module.cls is not None or module.wraps is not None:
+                continue
+            if module.library not in _CONTAINERS and self.children(part, state):
+                found.append(module)
+        return found
+
+    def rebound(
+        self, old: Value | None, new: Value, state: State, frame: Frame, node: ir.Node
+    ) -> None:
+        """A name that meant one model means another one from now on."""
+        if not isinstance(old, Ref) or not isinstance(new, Ref) or old == new:
+            return
+        before, after = state.module(old.oid), state.module(new.oid)
+        if before is None or after is None or after.replaces is not None:
+            return
+        if before.loss is not None or after.loss is not None:
+            return
+        if not self.overlap(old.oid, new.oid, state):
+            origin = self.run.origin(frame, node, "the name means another model from here on")
+            held = [g.oid for _, o in state.optimizers() for g in o.groups or ()]
+            loose = not any(self.overlap(old.oid, h, state) for h in held)
+            first = before.replaces if loose and before.replaces is not None else old.oid
+            state.update(new.oid, replaces=first, replaced_at=origin)
 
     # --- requires_grad -----------------------------------------------------------------
 
@@ -468,6 +509,7 @@ class Models:
         if not isinstance(value, Ref):
             return
         found = state.heap.get(value.oid)
+        name = self.run.calls.variable_of(value.oid, state) or name
         if not isinstance(found, ParametersObject):
             if isinstance(found, ListObject):
                 for item in found.items or ():
@@ -685,8 +727,12 @@ def _rename(state: State, old: ObjectId, new: ObjectId) -> None:
             case ParametersObject(sources=sources):
                 renamed = tuple(g._replace(oid=new) if g.oid == old else g for g in sources)
                 state.heap[oid] = replace(thing, sources=renamed)
-            case ModuleObject(wraps=wraps) if wraps == old:
-                state.heap[oid] = replace(thing, wraps=new)
+            case ModuleObject(wraps=wraps, replaces=replaced) if old in (wraps, replaced):
+                state.heap[oid] = replace(
+                    thing,
+                    wraps=new if wraps == old else wraps,
+                    replaces=new if replaced == old else replaced,
+                )
             case ListObject(items=items) if items:
                 state.heap[oid] = replace(thing, items=tuple(swap(v) for v in items))
             case LibraryObject(links=links) if links:

@@ -84,6 +84,9 @@ class ModuleObject:
     loaded: Origin | None = field(default=None, compare=False)
     follows: bool = False
     copy_of: ObjectId = None
+    replaces: ObjectId = None
+    """The model that its name meant before."""
+    replaced_at: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ class Training:
         self.records: dict[ObjectId, StepRecord] = {}
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
+        self.cleared_by_hand: set[ObjectId] = set()
+        """Models whose own gradients somebody clears."""
 
     # --- forward -----------------------------------------------------------------------
 
@@ -451,9 +453,13 @@ class Training:
 
     def freezing(self, oid: ObjectId, on: bool | None, state: State, origin: Origin) -> None:
         """Parameters were frozen: an optimizer with gradients in them goes on moving them."""
-        if on is not False:
-            return
         for key, optimizer in state.optimizers():
+            if on is not False:
+                if optimizer.moves_frozen is not None and any(
+                    self.models.overlap(g.oid, oid, state) for g in optimizer.groups or ()
+                ):
+                    state.update(key, moves_frozen=None)
+                continue
             filled = optimizer.gradients in (
                 Gradients.FRESH, Gradients.CONSUMED, Gradients.MIXED_IN
             )
@@ -496,6 +502,14 @@ class Training:
             )
             if oid in self.records:
                 self.records[oid].cleared = True
+
+    def cleared_parameters(self, sources: tuple[ParameterSource, ...], state: State) -> None:
+        """`p.grad = None` for the parameters of some modules."""
+        for source in sources:
+            self.cleared_by_hand.add(self.models.base(source.oid, state))
+            for oid in self.of_model(source.oid, state):
+                self.clear_unknown(state, [oid])
+                state.update(oid, moves_frozen=None)
 
     def clear_unknown(self, state: State, oids: list[ObjectId] | None = None) -> None:
         """Something may have cleared gradients."""
@@ -578,7 +592,8 @@ class Training:
         forwards = _ordered(frozenset(f for t in optimizer.pending for f in t.forwards))
         backward = optimizer.pending_sites[-1].site if optimizer.pending_sites else site
         missing, stale = self._gaps(oid, optimizer, forwards, state)
-        models = _unique(self._now(f, state) for f in forwards)
+        trained = [f for f in forwards if stale or not self._in_no_optimizer(f, state)]
+        models = _unique(self._now(f, state) for f in trained or forwards)
         losses = tuple(
             self.loss_facts(t, "loss") for t in sorted(optimizer.pending, key=_tensor_order)
         )
@@ -599,7 +614,8 @@ class Training:
             self.run.rounds,
             state.decisions,
         )
-        self._pile_up(forwards, state, backward)
+        if not stale:
+            self._pile_up(forwards, state, backward)
         self.run.calls.on_step(forwards, optimizer, state, frame)
         for made in forwards:
             for part in self.models.reach(made.oid, state):
@@ -624,24 +640,31 @@ class Training:
         on = any((m := state.module(f.oid)) is not None and m.checkpointing for f in forwards)
         return Certainty.YES if on else Certainty.NO
 
-    def _pile_up(self, forwards: list[Forward], state: State, backward: Site) -> None:
+    def _in_no_optimizer(self, made: Forward, state: State) -> bool:
+        """Whether a model gets gradients that no optimizer uses."""
         known = [o for _, o in state.optimizers()]
-        if any(o.groups is None for o in known) or not self.run.loops:
-            return
+        if any(o.groups is None for o in known):
+            return False
         held = [g.oid for o in known for g in o.groups or ()]
+        module = state.module(made.oid)
+        if module is None or module.loss is not None or made.grad is not Certainty.YES:
+            return False
+        if any(self.models.overlap(made.oid, h, state) for h in held):
+            return False
+        return self.models.share(made.oid, state).share is not Share.NONE
+
+    def _pile_up(self, forwards: list[Forward], state: State, backward: Site) -> None:
+        if not self.run.loops:
+            return
         for made in forwards:
-            module = state.module(made.oid)
-            if module is None or module.loss is not None or made.grad is not Certainty.YES:
-                continue
-            if any(self.models.overlap(made.oid, h, state) for h in held):
-                continue
-            share = self.models.share(made.oid, state).share
-            if share is Share.ALL and not isinstance(made.oid, tuple | str) or share is Share.ALL:
+            certain = self.models.share(made.oid, state).share is Share.ALL
+            if certain and self._in_no_optimizer(made, state):
                 event = GradientsPileUp(
                     site=backward, when=self.run.when, model=self._now(made, state),
                     backward=backward,
                 )
-                self.pile_ups.append((event, made.oid, self.run.rounds, state.decisions))
+                base = self.models.base(made.oid, state)
+                self.pile_ups.append((event, base, self.run.rounds, state.decisions))
 
     def _gaps(
         self,
@@ -713,6 +736,11 @@ class Training:
             return None
         for source in optimizer.groups or ():
             held = self.models.base(source.oid, state)
+            for part in self._wrapped(made.oid, state):
+                if part.replaces is not None and self.models.overlap(part.replaces, held, state):
+                    return ParameterGap(
+                        made.facts.name, "the new model", Cause.REBUILT, part.replaced_at
+                    )
             if held == ("old", base):
                 origin = self._born(base, made)
                 return ParameterGap(made.facts.name, "the new model", Cause.REBUILT, origin)
@@ -721,6 +749,16 @@ class Training:
                 origin = self._born(base, made)
                 return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
         return None
+
+    @staticmethod
+    def _wrapped(oid: ObjectId, state: State) -> list[ModuleObject]:
+        """A module and what it wraps, from the outside in."""
+        found: list[ModuleObject] = []
+        module = state.module(oid)
+        while module is not None and len(found) < 8:
+            found.append(module)
+            module = state.module(module.wraps) if module.wraps is not None else None
+        return found
 
     def _born(self, oid: ObjectId, made: Forward) -> Origin | None:
         if isinstance(oid, tuple) and len(oid) == 4 and isinstance(oid[2], int):
