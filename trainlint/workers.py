@@ -193,12 +193,13 @@ class _Pool:
         yield Answer(batch[0].path, None, f"the process that checked it died (exit code {code})\n")
 
     def _stop(self) -> None:
-        for worker in (*self._idle, *(worker for worker, _ in self._busy.values())):
-            worker.pipe.close()
-        for worker, _ in self._busy.values():
+        workers = (*self._idle, *(worker for worker, _ in self._busy.values()))
+        for worker in workers:
+            # Closing the pipe would not do: workers forked later hold copies of its end.
             worker.process.terminate()
-        for worker in (*self._idle, *(worker for worker, _ in self._busy.values())):
+        for worker in workers:
             worker.process.join()
+            worker.pipe.close()
 
 
 def _context() -> BaseContext:
