@@ -206,6 +206,8 @@ class OptimizerFacts:
     created: Origin | None = field(default=None, compare=False)
     frozen: Share = Share.UNKNOWN
     """How many of its parameters are frozen now."""
+    given_frozen: Share = Share.UNKNOWN
+    """How many of them were frozen when it took them."""
     frozen_origin: Origin | None = field(default=None, compare=False)
     moves_frozen: Origin | None = field(default=None, compare=False)
     """Where parameters were frozen while their gradient or momentum goes on moving them."""

@@ -18,6 +18,7 @@ from trainlint.core.facts import (
     ModeFact,
     Mode,
     Origin,
+    Share,
     TrainableFact,
 )
 from trainlint.flow.project import ClassInfo
@@ -114,6 +115,7 @@ class OptimizerObject:
     cleared_at_times: bool = False
     closure: bool = False
     changes_seen: frozenset[Change] = frozenset()
+    given_frozen: Share = Share.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,6 +363,7 @@ class Training:
             closure=closure,
         )
         self.run.calls.names[oid] = name
+        state.update(oid, given_frozen=self._frozen(groups, state)[0])
         facts = self.facts(oid, state)
         self.records.setdefault(oid, StepRecord(facts))
         self.run.recorder.raise_event(
@@ -404,6 +405,7 @@ class Training:
             created=optimizer.created,
             frozen=frozen,
             frozen_origin=origin,
+            given_frozen=optimizer.given_frozen,
             moves_frozen=optimizer.moves_frozen,
             gradients=optimizer.gradients,
             backward=optimizer.backward,

@@ -77,7 +77,12 @@ class OptimizerIncludesFrozenParams(
         optimizer = event.optimizer
         if optimizer is None or optimizer.frozen is not Share.SOME:
             return
-        if optimizer.missing or optimizer.stale or optimizer.moves_frozen:
+        if (
+            optimizer.given_frozen is Share.NONE
+            or optimizer.missing
+            or optimizer.stale
+            or optimizer.moves_frozen
+        ):
             return
         site = optimizer.created.site if optimizer.created else event.site
         yield self._about(optimizer, site, event.when)
