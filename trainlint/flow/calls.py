@@ -454,8 +454,12 @@ class Calls:
             activation_origin=value.activation_origin,
         )
 
-    def combine(self, values: tuple[Value, ...], op: str) -> Value:
-        """What is computed from several values carries all their graphs."""
+    def combine(self, values: tuple[Value, ...], op: str, state: State | None = None) -> Value:
+        """What is computed from several values carries all their graphs.
+
+        With gradients off in `state` it carries none; updates in place, which keep the graph of
+        what they change, give no state.
+        """
         tensors: list[Tensor] = []
         others = False
         for value in _flattened(values):
@@ -472,6 +476,8 @@ class Calls:
             certain = Certainty.NO
         else:
             certain = Certainty.UNKNOWN
+        if state is not None and state.grad.on is Certainty.NO:
+            return self._computed_without_graph(tensors, state)
         first = tensors[0]
         return Tensor(
             forwards=frozenset(f for t in tensors for f in t.forwards),
@@ -482,6 +488,17 @@ class Calls:
             scaler=next((t.scaler for t in tensors if t.scaler is not None), None),
             divided=any(t.divided for t in tensors) or op == "/",
             leaf=any(t.leaf for t in tensors) and certain is Certainty.NO,
+        )
+
+    @staticmethod
+    def _computed_without_graph(tensors: list[Tensor], state: State) -> Tensor:
+        cut = next((t for t in tensors if t.attached is Certainty.NO and t.cut is not None), None)
+        return Tensor(
+            attached=Certainty.NO,
+            cut=cut.cut if cut else Cut.NO_GRAD,
+            cut_origin=cut.cut_origin if cut else state.grad.origin,
+            references=frozenset(f for t in tensors for f in t.forwards | t.references),
+            divided=any(t.divided for t in tensors),
         )
 
     def activation_of(self, oid: ObjectId, state: State) -> str:
@@ -666,6 +683,8 @@ class Calls:
                 return self._any_of(items, Ref(("attr", thing, key)))
             case External(path=path):
                 return thing if path[-1:].isalpha() and "." in path else Ref(("attr", thing, key))
+            case Ref() if isinstance(key, Tensor):
+                return Tensor(references=key.forwards | key.references)
             case Ref(oid=oid):
                 return self._object_item(oid, key, index, state)
             case _:
@@ -968,7 +987,7 @@ class Calls:
         module = state.module(oid)
         inputs = tuple(_flattened(arguments.values))
         if module is not None and module.cls is not None and _is_loss_class(module, inputs, name):
-            return [(state, self.combine(arguments.values, "loss"))]
+            return [(state, self.combine(arguments.values, "loss", state))]
         result = self.training.forward(oid, name, arguments.values, state, frame, node)
         return [(state, result)]
 
@@ -990,7 +1009,7 @@ class Calls:
                 self.run.rounds,
                 state.decisions,
             )
-        result = self.combine(arguments.values, "loss")
+        result = self.combine(arguments.values, "loss", state)
         return replace(result, is_loss=True) if isinstance(result, Tensor) else result
 
     def unknown_call(
@@ -1001,7 +1020,7 @@ class Calls:
             for value in arguments.values:
                 self.havoc(value, state)
             state = self.callbacks(arguments, state, frame, node)
-        joined = self.combine(arguments.values, "call")
+        joined = self.combine(arguments.values, "call", state)
         if isinstance(joined, Tensor):
             unsure = Certainty.UNKNOWN if joined.attached is Certainty.NO else joined.attached
             return [(state, replace(joined, attached=unsure, cut=None))]
@@ -1378,6 +1397,9 @@ class Calls:
             state = self.callbacks(arguments, state, frame, node)
             return self.unknown_call(arguments, state, frame, node, havoc=False)
         if path.startswith("torch.") and not path.startswith("torch.nn.utils"):
+            computed = self.combine(arguments.values, "call", state)
+            if isinstance(computed, Tensor):
+                return [(state, computed)]
             return self.unknown_call(arguments, state, frame, node, havoc=False)
         return self.unknown_call(arguments, state, frame, node)
 
@@ -1478,7 +1500,7 @@ class Calls:
             case sp.Copy():
                 return [(state, self._copy(arguments, state, frame, node))]
             case sp.Cuts(how=how):
-                joined = self.combine(arguments.values, "call")
+                joined = self.combine(arguments.values, "call", state)
                 if isinstance(joined, Tensor):
                     made = self.cut(joined, how, frame, node)
                     if how is Cut.REBUILT and isinstance(made, Tensor):
@@ -1499,7 +1521,7 @@ class Calls:
                     self.epochs.made(ref.oid)
                 return [(state, ref)]
             case sp.Activation(name=name):
-                joined = self.combine(arguments.positional[:1] or arguments.values, "call")
+                joined = self.combine(arguments.positional[:1] or arguments.values, "call", state)
                 if isinstance(joined, Tensor):
                     origin = self.run.origin(frame, node, f"{name} is applied here")
                     joined = replace(joined, activation=name, activation_origin=origin)

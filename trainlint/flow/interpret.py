@@ -1020,7 +1020,7 @@ class Interpreter:
         self, op: str, a: Value, b: Value, state: State, frame: Frame, e: ir.BinOp
     ) -> Value:
         if isinstance(a, Tensor) or isinstance(b, Tensor):
-            return self.calls.combine((a, b), op)
+            return self.calls.combine((a, b), op, state)
         if isinstance(a, Const) and isinstance(b, Const):
             folded = fold(op, a, b)
             if folded is not None:

@@ -482,7 +482,9 @@ def _tensor(
     if activation:
         origin = calls.run.origin(frame, node, f"{activation} is applied here")
         return [(state, replace(tensor, activation=activation, activation_origin=origin))]
-    joined = calls.combine((tensor, *arguments.values), "/" if name == "div" else name)
+    joined = calls.combine(
+        (tensor, *arguments.values), "/" if name == "div" else name, state
+    )
     assert isinstance(joined, Tensor)
     if name in c._KEEPS_ACTIVATION:
         joined = replace(

@@ -242,11 +242,12 @@ class Training:
     def loss_facts(self, tensor: Tensor, name: str) -> LossFacts:
         """What rules see of a loss."""
         cut = tensor.cut if tensor.attached is Certainty.NO or tensor.leaf else None
-        grad_off = grad_leaked = None
+        grad_off, grad_leaked = None, False
         if cut is Cut.NO_GRAD:
-            made = next(iter(sorted(tensor.references, key=lambda f: str(f.site))), None)
             grad_off = tensor.cut_origin
-            grad_leaked = made.grad_leaked if made is not None else False
+            grad_leaked = any(
+                f.grad_leaked for f in tensor.references if f.grad_origin == grad_off
+            )
         return LossFacts(
             name=name,
             models=_unique(f.facts for f in _ordered(tensor.forwards)),
@@ -254,7 +255,7 @@ class Training:
             cut=cut,
             cut_origin=tensor.cut_origin,
             grad_off=grad_off,
-            grad_leaked=bool(grad_leaked),
+            grad_leaked=grad_leaked,
         )
 
     def _refer(self, tensor: Tensor, facts: LossFacts, state: State, site: Site) -> None:
@@ -264,8 +265,9 @@ class Training:
         trained = {f.oid for f in tensor.forwards}
         for made in _ordered(tensor.references):
             seen = self.forwards.get(made.site)
-            if made.oid in trained or seen is None:
+            if seen is None:
                 continue
+            seen.trained = True
             if any(self.models.overlap(made.oid, other, state) for other in trained):
                 continue
             module = state.module(made.oid)
@@ -278,7 +280,6 @@ class Training:
                 backward=site,
                 follows=Certainty.YES if follows else Certainty.UNKNOWN,
             )
-            seen.trained = True
             self.references.append((event, made.oid, self.run.rounds, state.decisions))
 
     def _holders(self, tensor: Tensor, state: State) -> list[ObjectId]:
