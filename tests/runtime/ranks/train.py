@@ -1,0 +1,122 @@
+"""What each of two gloo processes runs; the first argument names what goes wrong on rank 1."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.runtime.tiny import adamw, convnet, images, lora, loss_of
+from trainlint.runtime import TrainingStateError, watch
+
+
+def main(case: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    try:
+        CASES[case](rank)
+        print(f"RANK{rank} silent", flush=True)
+    except TrainingStateError as error:
+        found = error.violations[0]
+        print(f"RANK{rank} {found.code} {found.where}: {found.message}", flush=True)
+    dist.destroy_process_group()
+
+
+def language(rank: int, broken: str) -> None:
+    model = lora()
+    wrapped = DistributedDataParallel(model)
+    if rank == 1 and broken == "eval":
+        model.eval()
+    if rank == 1 and broken == "frozen":
+        for p in model.parameters():
+            p.requires_grad = False
+        next(p for n, p in model.named_parameters() if "lora_A" in n).requires_grad = True
+    optimizer = adamw(model)
+    called = model if broken == "bypass" else wrapped
+    watched = model if broken == "inner" else wrapped
+    ignore = ["TL601", "TL414"] if broken == "bypass" else ["TL101", "TL414"]
+    with watch(watched, optimizer, ignore=ignore):
+        for step in range(5):
+            optimizer.zero_grad()
+            loss_of(called, 10 * rank + step).backward()
+            if broken == "clip" and rank == 1:
+                nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            optimizer.step()
+            if broken == "disturbed" and rank == 1 and step == 1:
+                with torch.no_grad():
+                    next(p for p in model.parameters() if p.requires_grad).add_(1.0)
+
+
+def leaves(rank: int) -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    start = time.monotonic()
+    with watch(model, optimizer):
+        for step in range(1 if rank == 1 else 4):
+            x, y = images(step)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert time.monotonic() - start < 30
+
+
+def dies(rank: int) -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with watch(model, optimizer):
+        for step in range(4):
+            if rank == 1 and step == 1:
+                time.sleep(8)
+                return
+            x, y = images(step)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+
+def ensemble(rank: int) -> None:
+    """One model per rank by design: not replicas, and nothing to say."""
+    model = convnet()
+    with torch.no_grad():
+        model.head.weight.add_(rank)
+    optimizer = adamw(model)
+    with watch(model, optimizer):
+        for step in range(4):
+            x, y = images(step + 10 * rank)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+
+def converted(rank: int) -> None:
+    """DDP's hooks are lost when its parameters are converted: PT-104336."""
+    model = convnet()
+    wrapped = DistributedDataParallel(model)
+    wrapped.double().float()
+    optimizer = adamw(model)
+    with watch(wrapped, optimizer):
+        for step in range(5):
+            x, y = images(step + 10 * rank)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(wrapped(x), y).backward()
+            optimizer.step()
+
+
+CASES = {
+    **{
+        case: (lambda rank, case=case: language(rank, case))
+        for case in ("healthy", "inner", "eval", "frozen", "disturbed", "bypass", "clip")
+    },
+    "leaves": leaves,
+    "dies": dies,
+    "ensemble": ensemble,
+    "converted": converted,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1])
