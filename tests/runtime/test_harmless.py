@@ -90,7 +90,9 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], None]]] = {
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     found = {k: v.clone() for k, v in model.state_dict().items()}
-    found.update({f"{n}.grad": p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    found.update(
+        {f"{n}.grad": p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    )
     found["random"] = torch.get_rng_state()
     return found
 

@@ -184,6 +184,10 @@ class Watch:
         )
         self._given = [weakref.ref(o) for o in given]
         self.report = Report()
+        self.only_training = False
+        """Say nothing about a model that never trains (`pytest --trainlint`)."""
+        self.close_on_raise = False
+        """For callbacks, which have no `with` block that would close the watch."""
         self.threads: set[int] = set()
         self._plan: Plan | None = None
         self._handles: list[Any] = []
@@ -468,6 +472,8 @@ class Watch:
             for found in acting:
                 self._action(found)
         elif self._action == "raise":
+            if self.close_on_raise:
+                self.close()
             raise TrainingStateError(acting)
         else:
             for found in acting:
@@ -565,7 +571,7 @@ class Watch:
         if self._judge_next and self._plan is not None and self._plan.has_adapters:
             found += self._judge_status()
         plan = self._plan
-        if plan is None or not any(forward.flags):
+        if plan is None or not any(forward.flags) or (self.only_training and not self._trained):
             return found
         who = caller(4)
         if _is_exempt(who.through, who.function):
@@ -692,6 +698,8 @@ class Watch:
 
     def _judge_unused(self, forward: Forward) -> list[Verdict]:
         if forward.disabled or self._phase == "train":
+            return []
+        if self.only_training and not self._trained:
             return []
         evaluates = self._phase == "eval" or not forward.root_train
         if not evaluates:
