@@ -211,6 +211,8 @@ def finish(run: Interpreter, complete: bool) -> None:
     for pile, oid, rounds, decisions in training.pile_ups:
         if oid not in training.cleared_by_hand:
             run.recorder.raise_event(pile, rounds, decisions)
+    if complete:
+        run.calls.adapters.finish()
     if complete and not run.truncated:
         _evaluations(run)
         _unused_optimizers(run)

@@ -22,6 +22,7 @@ from trainlint.flow.values import (
     Tensor,
     TupleValue,
     Value,
+    const,
 )
 
 if TYPE_CHECKING:
@@ -188,6 +189,9 @@ def _isinstance(
         thing = state.heap.get(value.oid)
         if isinstance(thing, ModuleObject) and cls == External("torch.nn.Module"):
             return [(state, TRUE)]
+        known = calls.adapters.is_instance(value.oid, cls, state)
+        if known is not None:
+            return [(state, const(known))]
         if isinstance(thing, ModuleObject) and thing.library and isinstance(cls, External):
             if thing.library == cls.path:
                 return [(state, TRUE)]
@@ -202,6 +206,8 @@ def _hasattr(
     if len(arguments.positional) == 2 and isinstance(arguments.positional[0], Ref):
         owner, name = arguments.positional
         oid = owner.oid if isinstance(owner, Ref) else None
+        if name == const("peft_config") and calls.adapters.holder(oid, state) is not None:
+            return [(state, TRUE)]
         return [(state, Condition(("hasattr", oid, name), True))]
     return [(state, calls.run.fresh(state, frame, node))]
 

@@ -25,7 +25,7 @@ from trainlint.core.facts import (
     TrainableFact,
 )
 from trainlint.flow import ir
-from trainlint.flow.adapters import Adapters
+from trainlint.flow.adapters import Adapters, Place
 from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
 from trainlint.flow.models import EACH, Models
@@ -45,6 +45,7 @@ from trainlint.flow.state import (
     State,
     join_values,
 )
+from trainlint.flow.trainers import Trainers
 from trainlint.flow.training import Training
 from trainlint.flow.values import (
     FALSE,
@@ -140,6 +141,7 @@ class Calls:
         self.models = Models(interpreter)
         self.training = Training(interpreter, self.models)
         self.adapters = Adapters(interpreter)
+        self.trainers = Trainers(interpreter)
         self.epochs = Epochs(interpreter)
         self.names: dict[ObjectId, str] = {}
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
@@ -243,17 +245,25 @@ class Calls:
         match thing:
             case ModuleObject() if attr == "training":
                 return [(state, self._training_flag(oid, thing, state))]
-            case ModuleObject(wraps=wraps) if wraps is not None and attr in (
-                "module", "_orig_mod", "base_model", "model",
+            case ModuleObject(wraps=wraps, wrapper="peft" | "tuner") if (
+                wraps is not None and not is_library_method(attr) and attr != "base_model"
+                and LIBRARY.adapter_method(attr) is None
             ):
+                return self._object_attribute(wraps, attr, state, frame, e)
+            case ModuleObject(wraps=wraps, wrapper=kind) if wraps is not None and attr in (
+                "module", "_orig_mod", "base_model", "model",
+            ) and kind not in ("peft", "tuner"):
                 inner = Ref(wraps)
                 state.attrs[oid, attr] = inner
                 return [(state, inner)]
             case ModuleObject(wraps=wraps, wrapper=kind) if (
-                wraps is not None and kind in ("peft", "compile", "prepared")
+                wraps is not None and kind in ("compile", "prepared")
                 and not is_library_method(attr)
             ):
                 return self._object_attribute(wraps, attr, state, frame, e)
+            case LibraryObject(role="trainer") if attr in ("model", "ref_model", "args"):
+                linked = thing.link(attr)
+                return [(state, linked if linked is not None else Ref(("attr", oid, attr)))]
             case OptimizerObject() | SchedulerObject() | ScalerObject() | ParametersObject():
                 return [(state, LibraryMethod(Ref(oid), attr))]
             case LibraryObject(role="loader") if (held := thing.link(attr)) is not None:
@@ -851,10 +861,10 @@ class Calls:
                 return Receiver.PARAMETER
             case Ref(oid=oid):
                 match state.heap.get(oid):
-                    case ModuleObject(cls=cls, adapters=adapters):
+                    case ModuleObject(cls=cls, wrapper=wrapper):
                         if cls is not None and _own_property(cls, attr):
                             return Receiver.OTHER
-                        return Receiver.PEFT_MODEL if adapters is not None else Receiver.MODULE
+                        return Receiver.PEFT_MODEL if wrapper == "peft" else Receiver.MODULE
                     case OptimizerObject():
                         return Receiver.OPTIMIZER
                     case SchedulerObject():
@@ -1213,6 +1223,8 @@ class Calls:
         else:
             state.heap[ref.oid] = InstanceObject(info)
         constructor = info.method("__init__")
+        if not info.is_module and isinstance(node, ir.Call):
+            self.trainers.adopt(ref.oid, info, arguments, Place(state, frame, node))
         if constructor is None:
             for key, value in arguments.keywords:
                 state.attrs[ref.oid, key] = value
@@ -1323,6 +1335,7 @@ class Calls:
                 if isinstance(thing, ContextObject):
                     kind, flag = thing.kind, thing.grad
                     if thing.kind.startswith("adapter:"):
+                        self.adapters.enter(thing, state)
                         return value
                 elif isinstance(thing, LibraryObject) and thing.role == "scaled_loss":
                     return thing.link("loss") or value
@@ -1444,6 +1457,22 @@ class Calls:
         )
         return ref
 
+    def _note_class(
+        self, oid: ObjectId, spec: sp.Factory, path: str, arguments: Arguments, state: State,
+        frame: Frame, node: ir.Node,
+    ) -> None:
+        """What the class's name and the arguments tell of a factory's model."""
+        cls = path.rsplit(".", 2)[-2] if path.count(".") > 1 else ""
+        state.update(oid, pixels=bool(spec.pixels) and cls.endswith(spec.pixels))
+        checkpoint = arguments.get("pretrained_model_name_or_path", 0)
+        name = str(checkpoint.value).lower() if isinstance(checkpoint, Const) else ""
+        asked = any(arguments.get(a) is not None for a in spec.head_arguments)
+        if not (spec.heads and cls.endswith(spec.heads) and asked):
+            return
+        if not any(word in name for word in spec.trained_heads):
+            origin = self.run.origin(frame, node, "its head is made anew here")
+            state.update(oid, fresh_head=origin)
+
     def _listed(
         self, spec: sp.Spec, path: str, arguments: Arguments, state: State, frame: Frame,
         node: ir.Call,
@@ -1452,7 +1481,15 @@ class Calls:
             case sp.Layer():
                 return [(state, self._layer(spec, path, arguments, state, frame, node))]
             case sp.Factory():
-                return [(state, self._factory(spec, path, state, frame, node))]
+                made = self._factory(spec, path, state, frame, node)
+                self._note_class(made.oid, spec, path, arguments, state, frame, node)
+                return [(state, made)]
+            case sp.Settings() | sp.Inject() | sp.LoadAdapters() | sp.PrepareQuantised():
+                place = Place(state, frame, node)
+                return [(state, self.adapters.library(spec, path, arguments, place))]
+            case sp.TrainerClass():
+                place = Place(state, frame, node)
+                return [(state, self.trainers.construct(spec, path, arguments, place))]
             case sp.Wrapper():
                 return [(state, self._wrap(spec, path, arguments, state, frame, node))]
             case sp.OptimizerClass():
@@ -1534,9 +1571,6 @@ class Calls:
     def _operation(
         self, name: str, path: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Evaluated:
-        done = self.adapters.call(name, arguments, state, frame, node, path)
-        if done is not None:
-            return done
         first = arguments.values[0] if arguments.values else NONE
         match name:
             case "spawn":
@@ -1772,6 +1806,7 @@ class Calls:
         from trainlint.flow.interpret import spelled
 
         if isinstance(result, Ref):
+            self.adapters.dropped(call, state, frame)
             thing = state.heap.get(result.oid)
             if isinstance(thing, ContextObject):
                 self._discarded_context(s, call, thing, state, frame)

@@ -9,6 +9,7 @@ from trainlint.core.events import DiscardedCall
 from trainlint.core.facts import Certainty, Cut, Mode
 from trainlint.flow import calls as c
 from trainlint.flow import ir
+from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.models import EACH
 from trainlint.flow.state import (
@@ -37,6 +38,7 @@ from trainlint.flow.values import (
     Tensor,
     TupleValue,
     Value,
+    const,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +94,10 @@ def _super_method(
             )
             return [(st, receiver) for st in states]
         if name == "__init__":
+            thing = state.heap.get(receiver.oid)
+            if isinstance(thing, InstanceObject):
+                place = Place(state, frame, node)
+                calls.trainers.adopt(receiver.oid, thing.cls, arguments, place)
             if module is not None and arguments.positional:
                 calls._add_parts(receiver.oid, arguments, state, frame, node)
             return [(state, NONE)]
@@ -188,10 +194,13 @@ def _module(
         case "append" | "extend" | "insert":
             return _append_part(calls, oid, arguments, state, frame, node)
         case "gradient_checkpointing_enable" | "activation_checkpointing_enable":
-            state.update(oid, checkpointing=True)
+            _checkpoint(calls, oid, arguments, state, frame, node)
             return [(state, NONE)]
-        case "enable_input_require_grads":
-            state.update(oid, input_grads=True)
+        case "gradient_checkpointing_disable" | "activation_checkpointing_disable":
+            state.update(models.base(oid, state), checkpointing=False, reentrant=None)
+            return [(state, NONE)]
+        case "enable_input_require_grads" | "disable_input_require_grads":
+            state.update(models.base(oid, state), input_grads=name.startswith("enable"))
             return [(state, NONE)]
         case "get_submodule" if arguments.positional:
             return [(state, calls.subscript(self_ref, arguments.positional[0], state, frame,
@@ -213,6 +222,21 @@ def _module(
             return [(state, calls.run.fresh(state, frame, node, "result"))]
         case _:
             return _unknown_method(calls, oid, name, spelled_name, arguments, state, frame, node)
+
+
+def _checkpoint(
+    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> None:
+    """Gradient checkpointing; the kind that cuts frozen inputs only where it is asked for."""
+    base = calls.models.base(oid, state)
+    options = arguments.get("gradient_checkpointing_kwargs", 0)
+    reentrant = None
+    thing = state.heap.get(options.oid) if isinstance(options, Ref) else None
+    if isinstance(thing, ListObject) and thing.keys and thing.items:
+        given = dict(zip(thing.keys, thing.items)).get(const("use_reentrant"))
+        if given == TRUE:
+            reentrant = calls.run.origin(frame, node, "reentrant checkpointing is chosen here")
+    state.update(base, checkpointing=True, reentrant=reentrant)
 
 
 def _unknown_method(
@@ -551,7 +575,7 @@ def _role(
         case "ema":
             return [(state, calls.run.fresh(state, frame, node))]
         case _:
-            done = calls.adapters.role_method(oid, thing, name, arguments, state, frame, node)
+            done = calls.trainers.method(oid, thing, name, arguments, Place(state, frame, node))
             if done is not None:
                 return done
             return calls.unknown_call(arguments, state, frame, node, havoc=False)
@@ -594,6 +618,9 @@ def _instance(
     node: ir.Call,
 ) -> Evaluated:
     """A method that the instance's class gets from a base outside the project."""
+    done = calls.trainers.instance_method(oid, name, arguments, Place(state, frame, node))
+    if done is not None:
+        return done
     if name in ("backward", "manual_backward") and arguments.values:
         calls.training.backward(arguments.values[0], _argument_name(node), state, frame, node)
         return [(state, NONE)]

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 EACH = "$each"
 """The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
+ADAPTER = "$adapter:"
+"""What the attribute names of adapters begin with."""
 MAX_PARTS = 48
 MAX_CHANGES = 16
 _CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
@@ -240,6 +242,8 @@ class Models:
     def forget_mode(self, oid: ObjectId, state: State) -> None:
         """Somebody unknown had the module: its modes and what trains are unknown."""
         for part in self.reach(oid, state):
+            module = state.module(part)
+            assert module is not None
             state.update(
                 part,
                 flag=ModeFact(),
@@ -247,7 +251,7 @@ class Models:
                 part_eval=False,
                 overridden=None,
                 was_overridden=False,
-                adapters=None,
+                adapters=self.run.calls.adapters.forgotten(module.adapters, part),
             )
 
     # --- facts -------------------------------------------------------------------------
@@ -273,7 +277,7 @@ class Models:
             )[:6],
             parts=parts,
             overridden=overridden,
-            adapters=module.adapters or base.adapters,
+            adapters=self.run.calls.adapters.facts(oid, state),
             flag_assigned=module.flag_assigned,
             managed=module.managed,
             evaluated=Certainty.YES if module.evaluated else Certainty.NO,
@@ -293,18 +297,27 @@ class Models:
                 continue
             seen.add(current)
             below = [
-                (f"{name}.{attr}" if name else attr, child)
+                (f"{name}.{_shown(attr)}" if name else _shown(attr), child)
                 for attr, child in self.children(current, state)
+                if not attr.startswith(ADAPTER) or not self._inactive(child, state)
             ]
             if module.wraps is not None:
                 below = [(name, module.wraps), *[b for b in below if b[1] != module.wraps]]
-            if below:
+            if module.adapters is not None and module.adapters.unloaded is None:
+                found.append((f"{name}.base_model" if name else "base_model", module))
+                stack.extend(reversed(below))
+            elif below:
                 stack.extend(reversed(below))
                 if any(n.endswith(EACH) for n, _ in below) and len(below) == 1:
                     found.append((name, module))
             else:
                 found.append((name, module))
         return found
+
+    @staticmethod
+    def _inactive(oid: ObjectId, state: State) -> bool:
+        module = state.module(oid)
+        return module is not None and module.inactive
 
     def _parts(self, oid: ObjectId, state: State) -> tuple[PartFact, ...]:
         leaves = self._leaves(oid, state)
@@ -334,7 +347,10 @@ class Models:
         if Mode.UNKNOWN in modes:
             known = [f for f in flags if f.mode is not Mode.UNKNOWN]
             return base.flag if base.flag.mode in modes and not known else ModeFact()
+        injected = next((f for f in flags if f.cause is Cause.PEFT_INJECTION), None)
+        stays = all(f.cause is not Cause.PEFT_LOAD_ADAPTER for f in flags)
         explained = next((f for f in flags if f.mode is Mode.EVAL), flags[0])
+        explained = injected if injected is not None and stays else explained
         return ModeFact(Mode.MIXED, explained.cause, explained.origin, explained.by)
 
     def sensitivity(self, oid: ObjectId, state: State) -> Certainty:
@@ -421,15 +437,8 @@ class Models:
             else:
                 same = before is (Share.ALL if on else Share.NONE)
                 share = before if same else Share.SOME
-            why = cause
-            adapters = module.adapters
-            if adapters is not None:
-                why, adapters = self.run.calls.adapters.trainability(
-                    adapters, on, whole, origin
-                )
-            state.update(
-                part, trainable=TrainableFact(share, why, origin), adapters=adapters
-            )
+            why = self.run.calls.adapters.cause(part, on, whole, cause, state)
+            state.update(part, trainable=TrainableFact(share, why, origin))
         self.run.calls.training.freezing(oid, on, state, origin)
 
     def set_parameter(
@@ -683,6 +692,10 @@ class Models:
     def loaded(self, oid: ObjectId, state: State, origin: Origin) -> None:
         """Trained weights came in."""
         state.update(oid, loaded=origin)
+
+
+def _shown(attribute: str) -> str:
+    return attribute.removeprefix(ADAPTER)
 
 
 def _related(a: ObjectId, b: ObjectId) -> bool:

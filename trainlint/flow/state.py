@@ -73,8 +73,17 @@ class ModuleObject:
     fresh: bool = False
     """Made in this program by a known constructor, so that its trainable share is known."""
     checkpointing: bool = False
+    reentrant: Origin | None = field(default=None, compare=False)
+    """Where reentrant checkpointing was asked for."""
     input_grads: bool = False
-    kbit: bool = False
+    pixels: bool = False
+    """Its inputs are pixels: no embedding can require gradients of them."""
+    fresh_head: Origin | None = field(default=None, compare=False)
+    """Where it was loaded with a task head that its checkpoint does not hold."""
+    inactive: bool = False
+    """An adapter that the forward does not use."""
+    wanted: Origin | None = field(default=None, compare=False)
+    """Where it was added to be trained, as long as nothing has activated it."""
     parametric: bool = True
     activation: str = ""
     loss: str | None = None

@@ -33,7 +33,7 @@ from trainlint.core.facts import (
     Site,
 )
 from trainlint.flow import ir
-from trainlint.flow.models import EACH, Models
+from trainlint.flow.models import ADAPTER, EACH, Models
 from trainlint.flow.state import (
     Decision,
     ModuleObject,
@@ -594,7 +594,7 @@ class Training:
     ) -> None:
         forwards = _ordered(frozenset(f for t in optimizer.pending for f in t.forwards))
         backward = optimizer.pending_sites[-1].site if optimizer.pending_sites else site
-        missing, stale = self._gaps(oid, optimizer, forwards, state)
+        missing, stale = self.gaps(oid, optimizer, forwards, state)
         trained = [f for f in forwards if stale or not self._in_no_optimizer(f, state)]
         models = _unique(self._now(f, state) for f in trained or forwards)
         losses = tuple(
@@ -617,6 +617,7 @@ class Training:
             self.run.rounds,
             state.decisions,
         )
+        self.run.calls.adapters.stepped(forwards, backward, models, state)
         if not stale:
             self._pile_up(forwards, state, backward)
         self.run.calls.on_step(forwards, optimizer, state, frame)
@@ -640,7 +641,11 @@ class Training:
         )
 
     def _checkpointing(self, forwards: list[Forward], state: State) -> Certainty:
-        on = any((m := state.module(f.oid)) is not None and m.checkpointing for f in forwards)
+        on = any(
+            (m := state.module(part)) is not None and m.checkpointing
+            for f in forwards
+            for part in self.models.reach(f.oid, state)
+        )
         return Certainty.YES if on else Certainty.NO
 
     def _in_no_optimizer(self, made: Forward, state: State) -> bool:
@@ -669,7 +674,7 @@ class Training:
                 base = self.models.base(made.oid, state)
                 self.pile_ups.append((event, base, self.run.rounds, state.decisions))
 
-    def _gaps(
+    def gaps(
         self,
         oid: ObjectId,
         optimizer: OptimizerObject,
@@ -727,8 +732,11 @@ class Training:
                 for s in mine
             )
             if late and fact.origin is not None and not elsewhere:
-                what = f"the unfrozen `{self.run.calls.name_of(part, state)}`"
-                found.append(ParameterGap(made.facts.name, what, Cause.UNFROZEN, fact.origin))
+                what, cause = f"the unfrozen `{self.run.calls.name_of(part, state)}`", Cause.UNFROZEN
+                if fact.cause is Cause.PEFT_ACTIVATION and isinstance(part, tuple):
+                    what = f"adapter `{str(part[-1]).removeprefix(ADAPTER)}`"
+                    cause = Cause.PEFT_ACTIVATION
+                found.append(ParameterGap(made.facts.name, what, cause, fact.origin))
         return found
 
     def _replaced(

@@ -19,6 +19,9 @@ class Catalogue:
         self._lightning: set[str] = set()
         self._plain: set[str] = set()
         self._harmless: set[str] = set()
+        self._adapter_methods: dict[str, str] = {}
+        self._native_prefixes: list[str] = []
+        self._native_methods: dict[str, str] = {}
         for table in tables:
             self._calls.update(table.calls)
             self._methods += table.methods
@@ -28,6 +31,9 @@ class Catalogue:
             self._lightning |= set(table.lightning_bases)
             self._plain |= set(table.plain_bases)
             self._harmless |= set(table.harmless_packages)
+            self._adapter_methods.update(table.adapter_methods)
+            self._native_prefixes += table.native_prefixes
+            self._native_methods.update(table.native_methods)
 
     @cache  # noqa: B019 - one catalogue lives as long as the process
     def canonical(self, path: str) -> str:
@@ -73,3 +79,13 @@ class Catalogue:
     def is_harmless(self, path: str) -> bool:
         """Whether a call into that package leaves models and optimizers alone."""
         return path.split(".", 1)[0] in self._harmless
+
+    def adapter_method(self, name: str) -> str | None:
+        """What a PeftModel's method of that name does."""
+        return self._adapter_methods.get(name)
+
+    def native_method(self, library: str, name: str) -> str | None:
+        """What an adapter method does that a library's models have themselves."""
+        if not library.startswith(tuple(self._native_prefixes)):
+            return None
+        return self._native_methods.get(name)

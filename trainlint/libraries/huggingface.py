@@ -21,6 +21,36 @@ for _name in (
 ).split():
     _NOT_MODELS[f"transformers.{_name}.from_pretrained"] = Harmless()
 
+_HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForImageClassification",
+    "ForAudioClassification",
+    "ForMultipleChoice",
+    "ForSemanticSegmentation",
+)
+_HEAD_ARGUMENTS = ("num_labels", "id2label", "label2id")
+_TRAINED_HEADS = tuple(
+    "imdb sst mnli nli sentiment finetun fine-tun squad emotion -ner conll toxic reward cola qqp"
+    " mrpc detect classif textattack cardiffnlp rerank zero-shot formality hate spam"
+    " cross-encoder".split()
+)
+_PIXELS = (
+    "ForImageClassification",
+    "ForMaskedImageModeling",
+    "ForSemanticSegmentation",
+    "ForObjectDetection",
+    "ForVideoClassification",
+    "ForDepthEstimation",
+    "ViTModel",
+    "SwinModel",
+    "DeiTModel",
+    "BeitModel",
+    "Dinov2Model",
+    "CLIPVisionModel",
+    "ConvNextModel",
+)
+
 HUGGINGFACE = Table(
     calls={
         **_NOT_MODELS,
@@ -45,7 +75,17 @@ HUGGINGFACE = Table(
         "accelerate.notebook_launcher": Operation("spawn", "function"),
     },
     methods=(
-        ("transformers.", "from_pretrained", Factory(Mode.EVAL)),
+        (
+            "transformers.",
+            "from_pretrained",
+            Factory(
+                Mode.EVAL,
+                heads=_HEADS,
+                head_arguments=_HEAD_ARGUMENTS,
+                trained_heads=_TRAINED_HEADS,
+                pixels=_PIXELS,
+            ),
+        ),
         ("transformers.", "from_config", Factory(Mode.TRAIN)),
         ("transformers.", "_from_config", Factory(Mode.TRAIN)),
         ("diffusers.", "from_pretrained", Factory(Mode.EVAL)),

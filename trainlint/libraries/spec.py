@@ -37,6 +37,14 @@ class Factory:
     trainable: Share = Share.ALL
     pretrained: bool = True
     cause: Cause = Cause.FACTORY
+    heads: tuple[str, ...] = ()
+    """Class name endings whose task head a pretrained checkpoint does not hold."""
+    head_arguments: tuple[str, ...] = ()
+    """Arguments that ask for a head of one's own size."""
+    trained_heads: tuple[str, ...] = ()
+    """Words in a checkpoint's name that tell of a head trained already."""
+    pixels: tuple[str, ...] = ()
+    """Class name endings whose inputs are pixels, so that no embedding can require gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,71 @@ class Operation:
     argument: str = "model"
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Keeps all its arguments by name: a config, training arguments."""
+
+    role: str
+    what: str = ""
+    """What a config's adapters are called: "the LoRA weights"."""
+    saved: bool = False
+    """Read from a saved adapter, where `inference_mode` is true."""
+    prompt: bool = False
+    """Prompt learning: parameters beside the base, which is left as it is but for freezing."""
+    defaults: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Puts adapters made from a config into a model, in place.
+
+    `wraps`: returns a PeftModel around it; otherwise the model itself.
+    """
+
+    model: int = 0
+    config: int = 1
+    name: int = 2
+    wraps: bool = True
+    config_name: str = "peft_config"
+    wrapper: str = "peft"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAdapters:
+    """Returns a PeftModel with adapters from a checkpoint, frozen unless asked otherwise.
+
+    `onto`: the base is the first argument; otherwise it is loaded too.
+    """
+
+    onto: bool = True
+    name: int = 2
+    trainable: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareQuantised:
+    """Freezes everything in the model it gets and may turn on gradient checkpointing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerClass:
+    """A class whose instance owns the training loop of the model it gets.
+
+    `heals`: it puts the model in train mode before each step. `checkpoints`: gradient
+    checkpointing is on unless the training arguments say otherwise.
+    """
+
+    framework: str
+    method: str = "train"
+    model: int = 0
+    args: int = 1
+    heals: bool = True
+    checkpoints: bool = False
+    injects: bool = False
+    """It puts adapters in where it gets a `peft_config`."""
+    evaluations: tuple[str, ...] = ("evaluate", "predict")
+
+
 Spec: TypeAlias = (
     Layer
     | Factory
@@ -174,6 +247,11 @@ Spec: TypeAlias = (
     | Activation
     | Harmless
     | Operation
+    | Settings
+    | Inject
+    | LoadAdapters
+    | PrepareQuantised
+    | TrainerClass
 )
 
 
@@ -194,3 +272,9 @@ class Table:
     lightning_bases: tuple[str, ...] = ()
     plain_bases: tuple[str, ...] = ()
     harmless_packages: tuple[str, ...] = ()
+    adapter_methods: tuple[tuple[str, str], ...] = ()
+    """Methods of a PeftModel and their effects, by name."""
+    native_prefixes: tuple[str, ...] = ()
+    """Libraries whose models have adapter methods of their own."""
+    native_methods: tuple[tuple[str, str], ...] = ()
+    """Those methods and their effects."""
