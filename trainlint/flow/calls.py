@@ -216,7 +216,7 @@ class Calls:
                 return value
         for base in sorted(info.externals):
             if LIBRARY.call(f"{base}.{attr}") is not None:
-                return External(f"{base}.{attr}")
+                return LibraryMethod(ClassValue(info), f"{base}.{attr}")
         return LibraryMethod(ClassValue(info), attr)
 
     def _class_of(self, value: Value, state: State) -> ClassInfo | None:

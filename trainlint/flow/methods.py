@@ -43,6 +43,7 @@ from trainlint.flow.values import (
 
 if TYPE_CHECKING:
     from trainlint.flow.calls import Calls
+    from trainlint.flow.project import ClassInfo
     from trainlint.flow.interpret import Evaluated, Frame
 
 _MODULE_WORDS = frozenset(
@@ -71,6 +72,8 @@ def call(
                 return done
         case ParameterValue():
             return _parameter(calls, receiver, name, arguments, state, frame, node)
+        case ClassValue(info=info) if "." in name:
+            return _inherited_factory(calls, info, name, arguments, state, frame, node)
         case ClassValue():
             return calls.unknown_call(arguments, state, frame, node, havoc=name != "apply")
         case Func() | Method() if name in ("apply", "__call__"):
@@ -78,6 +81,20 @@ def call(
         case _:
             pass
     return calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
+def _inherited_factory(
+    calls: Calls, info: ClassInfo, path: str, arguments: Arguments, state: State, frame: Frame,
+    node: ir.Call,
+) -> Evaluated:
+    """`MyModel.from_pretrained(...)`: what the library returns is of the project's class."""
+    results: Evaluated = []
+    for st, value in calls.library_call(path, arguments, state, frame, node):
+        module = st.module(value.oid) if isinstance(value, Ref) else None
+        if isinstance(value, Ref) and module is not None:
+            st.update(value.oid, cls=info)
+        results.append((st, value))
+    return results
 
 
 def _super_method(

@@ -119,6 +119,11 @@ PEFT = Table(
         ("peft.tuners.lora.config.LoraConfig", "peft.LoraConfig"),
         ("peft.tuners.lora.LoraModel", "peft.LoraModel"),
     ),
+    module_bases=(
+        "peft.PeftModel",
+        "peft.PeftMixedModel",
+        *(f"peft.PeftModelFor{task}" for task in _TASKS),
+    ),
     adapter_methods=(
         ("add_adapter", "add"),
         ("load_adapter", "load"),
