@@ -122,11 +122,14 @@ class Store:
                     code,
                     name,
                     Severity(severity),
-                    *flags,
+                    default,
+                    static,
+                    live,
+                    flow,
                     summary,
                     tuple(trigger.encode("latin-1") for trigger in triggers),
                 )
-                for code, name, severity, *flags, summary, triggers in rows
+                for code, name, severity, default, static, live, flow, summary, triggers in rows
             ] or None
         except (TypeError, ValueError, LookupError, AttributeError):
             return None
