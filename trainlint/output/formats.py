@@ -115,7 +115,7 @@ def fingerprints(diagnostics: Sequence[Diagnostic], cwd: str) -> list[str]:
     for found in diagnostics:
         key = "\0".join((shown_path(found.filename, cwd), found.code, found.message))
         seen[key] += 1
-        text = f"{key}\0{seen[key]}".encode("utf-8", "surrogateescape")
+        text = f"{key}\0{seen[key]}".encode("utf-8", "backslashreplace")
         marks.append(hashlib.sha256(text).hexdigest()[:32])
     return marks
 

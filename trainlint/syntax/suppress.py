@@ -53,7 +53,7 @@ _OURS = re.compile(
     re.IGNORECASE,
 )
 _NOQA = re.compile(
-    r"#\s*noqa\b(?!:\s*[A-Za-z]+-)(?:\s*:\s*(?P<names>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?",
+    r"#\s*noqa(?![\w-])(?:\s*:\s*(?P<names>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"TL\d{3}\Z")
