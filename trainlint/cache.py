@@ -328,7 +328,8 @@ class Book:
     def _unpack(self, entry: Entry, world: ProjectState, path: str) -> FileResult | None:
         if entry.result is None:
             return FileResult(stamp=entry.stamp, digest=entry.digest)
-        found, comments, dependencies, lookups, mentions, state, notes, parsed = entry.result
+        result = entry.result
+        found, comments, dependencies, lookups, mentions, state, notes, parsed = result
         for other, stamp, digest in dependencies:
             if not self._unchanged(self._lengthen(other), Stamp(*stamp), digest, entry.read_at):
                 return None
@@ -340,6 +341,8 @@ class Book:
             for name, asker, said in mentions:
                 if world.mentioned_elsewhere(name, self._lengthen(asker)) != said:
                     return None
+            result[5] = world.state_of(path)
+            self.changed = True
         return FileResult(
             tuple(self._unpack_diagnostic(row) for row in found),
             tuple(

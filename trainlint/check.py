@@ -288,13 +288,9 @@ def interpret(
     lowered: Lowered, loader: _Loader, plan: Plan
 ) -> tuple[list[Finding], tuple[str, ...]]:
     """Run the program abstractly: the findings, and notes for `--verbose`."""
+    from trainlint.flow import analyse
+    from trainlint.flow.project import Project
     from trainlint.rules import all_rules
-
-    try:
-        from trainlint.flow import analyse
-        from trainlint.flow.project import Project
-    except ImportError:  # until flow lands
-        return [], ()
 
     rules = [rule for rule in all_rules() if rule.code in plan.codes and rule.on]
     analysis = analyse(lowered.module, Project(loader), rules, dict(plan.semantics))

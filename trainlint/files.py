@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.config import Finder, Settings
+from trainlint.syntax.source import Stamp, UnreadableSource, read
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -331,8 +332,12 @@ class Resolver:
         return None
 
     def project_root(self, path: str) -> str:
-        """The folder that holds the whole project of a file."""
-        return self._roots_for(os.path.dirname(path))[-1]
+        """The folder that holds the whole project of a file: of an installed one, its package."""
+        root = self._roots_for(os.path.dirname(path))[-1]
+        if os.path.basename(root) in _LIBRARY_FOLDERS:
+            package = path[len(root) + 1 :].split(os.sep, 1)[0]
+            return os.path.join(root, package) if not package.endswith(".py") else root
+        return root
 
     def _file(self, folder: str, parts: list[str]) -> str | None:
         for part in parts[:-1]:
@@ -389,18 +394,20 @@ class Resolver:
         return at
 
 
-# --- words ---------------------------------------------------------------------------------
+# --- who mentions whom ---------------------------------------------------------------------
 
 _MAX_INDEXED_FILES = 5000
 _MAX_INDEXED_BYTES = 100_000_000
-_IMPORT = re.compile(rb"(?:^|[\n;])[ \t]*(?:from|import)\b([^\n#]*)")
-_IDENTIFIER = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*")
+_IMPORTS = re.compile(
+    rb"from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n#;]*))|import[ \t]+([^\n#;(]*)"
+)
+_WORD = re.compile(rb"\w+")
 
 
-class _Index(NamedTuple):
-    """The files of a project by the words of their import statements."""
+class _Importers(NamedTuple):
+    """Which files of a project import what: by each single name in an import statement."""
 
-    importers: dict[bytes, tuple[str, ...]]
+    files: dict[bytes, list[str]]
     complete: bool
 
 
@@ -411,82 +418,84 @@ class Neighbourhood:
         self._how = how or Discovery(Finder())
         self._resolver = Resolver()
         self._files: dict[str, list[str]] = {}
-        self._indexes: dict[str, _Index] = {}
+        self._importers: dict[str, _Importers] = {}
+        self._words: dict[str, frozenset[bytes]] = {}
+        self._states: dict[str, str] = {}
 
     def find(self, dotted: str, from_path: str) -> str | None:
         """The project's file for a module name."""
         return self._resolver.find(dotted, from_path)
 
     def mentioned_elsewhere(self, name: str, path: str) -> bool:
-        """Whether another file of the project imports this one and mentions the name.
+        """Whether a file that imports `path`'s module mentions the name.
 
-        True where that is unknown.
+        Imports are recognised by the module's own name, whatever stands before it, so that more
+        files count than really import it. True also where the project is too large to tell.
         """
         root = self._resolver.project_root(path)
-        if root not in self._indexes:
-            self._indexes[root] = _index(self._project_files(root))
-        index = self._indexes[root]
-        if not index.complete:
+        if root not in self._importers:
+            self._importers[root] = _importers(self._project_files(root))
+        importers = self._importers[root]
+        if not importers.complete:
             return True
-        wanted = name.encode("utf-8", "replace")
+        word = name.encode("utf-8", "replace")
         return any(
-            wanted in _words(file) for file in index.importers.get(_stem(path), ()) if file != path
+            file != path and word in self._words_of(file)
+            for file in importers.files.get(_module_name(path), ())
         )
+
+    def _words_of(self, path: str) -> frozenset[bytes]:
+        if path not in self._words:
+            try:
+                self._words[path] = frozenset(_WORD.findall(read(path).data))
+            except UnreadableSource:
+                self._words[path] = frozenset()
+        return self._words[path]
 
     def state_of(self, path: str) -> str:
         """A digest of the names, sizes and times of all files of a file's project."""
         root = self._resolver.project_root(path)
-        parts: list[str] = []
-        for file in self._project_files(root):
-            try:
-                status = os.stat(file)
-            except OSError:
-                continue
-            parts.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}")
-        from hashlib import blake2b
+        if root not in self._states:
+            from hashlib import blake2b
 
-        text = "\n".join(parts).encode("utf-8", "surrogateescape")
-        return blake2b(text, digest_size=16).hexdigest()
+            parts: list[str] = []
+            for file in self._project_files(root):
+                try:
+                    parts.append(f"{file} {Stamp.of(os.stat(file))}")
+                except OSError:
+                    continue
+            text = "\n".join(parts).encode("utf-8", "surrogateescape")
+            self._states[root] = blake2b(text, digest_size=16).hexdigest()
+        return self._states[root]
 
     def _project_files(self, root: str) -> list[str]:
         if root not in self._files:
-            settings = Settings(root)
-            found = (t.path for t in _below(root, settings, self._how, []))
+            found = (target.path for target in _below(root, Settings(root), self._how, []))
             self._files[root] = sorted(found)
         return self._files[root]
 
 
-def _stem(path: str) -> bytes:
-    """The name by which other files import this one."""
+def _module_name(path: str) -> bytes:
+    """The last part of a file's dotted name."""
     folder, name = os.path.split(path)
-    stem = name.partition(".")[0]
-    return os.fsencode(os.path.basename(folder) if stem == "__init__" else stem)
+    stem = os.path.basename(folder) if name == "__init__.py" else os.path.splitext(name)[0]
+    return stem.encode("utf-8", "replace")
 
 
-def _words(path: str) -> frozenset[bytes]:
-    try:
-        with open(path, "rb") as file:
-            return frozenset(_IDENTIFIER.findall(file.read(_MAX_INDEXED_BYTES)))
-    except OSError:
-        return frozenset()
-
-
-def _index(files: list[str]) -> _Index:
-    importers: dict[bytes, list[str]] = {}
+def _importers(files: list[str]) -> _Importers:
+    names: dict[bytes, list[str]] = {}
     budget = _MAX_INDEXED_BYTES
-    for path in files[:_MAX_INDEXED_FILES]:
+    if len(files) > _MAX_INDEXED_FILES:
+        return _Importers(names, complete=False)
+    for path in files:
         try:
-            with open(path, "rb") as file:
-                data = file.read(budget + 1)
-        except OSError:
+            data = read(path).data
+        except UnreadableSource:
             continue
         budget -= len(data)
         if budget < 0:
-            return _Index({}, complete=False)
-        words: set[bytes] = set()
-        for line in _IMPORT.findall(data):
-            words.update(_IDENTIFIER.findall(line))
-        for word in words:
-            importers.setdefault(word, []).append(path)
-    kept = {word: tuple(paths) for word, paths in importers.items()}
-    return _Index(kept, complete=len(files) <= _MAX_INDEXED_FILES)
+            return _Importers(names, complete=False)
+        found = {word for parts in _IMPORTS.findall(data) for word in _WORD.findall(b" ".join(parts))}
+        for word in found:
+            names.setdefault(word, []).append(path)
+    return _Importers(names, complete=True)

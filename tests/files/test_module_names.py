@@ -72,11 +72,50 @@ def test_an_installed_package_sees_itself_and_no_other(project, find) -> None:
     assert find("two", "env/site-packages/one/a.py") is None
 
 
-def test_mentions_in_other_files(project) -> None:
-    project.write("train.py", "from evaluate import evaluate\nevaluate(model)\nonly_here = 1\n")
-    project.write("evaluate.py", "def evaluate(model): pass\n")
-    world = Neighbourhood()
-    assert world.mentioned_elsewhere("evaluate", str(project.root / "evaluate.py"))
-    assert not world.mentioned_elsewhere("only_here", str(project.root / "train.py"))
-    assert world.mentioned_elsewhere("only_here", str(project.root / "evaluate.py"))
-    assert not world.mentioned_elsewhere("eval", str(project.root / "train.py"))
+class TestMentions:
+    """Whether a file that imports a module mentions one of its names."""
+
+    @pytest.fixture
+    def mentioned(self, project):
+        project.write("evaluate.py", "def evaluate(model): pass\ndef helper(): pass\n")
+
+        def ask(name: str, path: str = "evaluate.py") -> bool:
+            return Neighbourhood().mentioned_elsewhere(name, str(project.root / path))
+
+        return ask
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "from evaluate import evaluate\nevaluate(model)\n",
+            "import evaluate\nevaluate.evaluate(model)\n",
+            "import os, evaluate as e\ne.evaluate(model)\n",
+            "from . import evaluate\nevaluate.evaluate(model)\n",
+            "from pkg import (\n    a,\n    evaluate,\n)\n",
+            "    from ..evaluate import *\nevaluate(model)\n",
+        ],
+    )
+    def test_imported_and_mentioned(self, project, mentioned, text: str) -> None:
+        project.write("train.py", text)
+        assert mentioned("evaluate")
+        assert not mentioned("helper")
+
+    def test_the_same_name_elsewhere_without_an_import(self, project, mentioned) -> None:
+        project.write("train.py", "def helper(): pass\n")
+        assert not mentioned("helper")
+
+    def test_a_part_of_a_word(self, project, mentioned) -> None:
+        project.write("train.py", "import evaluate\nmy_helpers = 1\n")
+        assert not mentioned("helper")
+
+    def test_a_package_is_imported_by_its_folder(self, project, mentioned) -> None:
+        project.write("train.py", "from pkg import build\n")
+        assert mentioned("build", "pkg/__init__.py")
+
+    def test_an_installed_package_is_a_project_of_its_own(self, project) -> None:
+        project.write("env/site-packages/one/a.py", "def build(): pass\n")
+        project.write("env/site-packages/one/b.py", "from .a import build\n")
+        project.write("env/site-packages/two/b.py", "from one.a import only_two\n")
+        where = str(project.root / "env/site-packages/one/a.py")
+        assert Neighbourhood().mentioned_elsewhere("build", where)
+        assert not Neighbourhood().mentioned_elsewhere("only_two", where)
