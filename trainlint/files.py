@@ -495,7 +495,9 @@ def _importers(files: list[str]) -> _Importers:
         budget -= len(data)
         if budget < 0:
             return _Importers(names, complete=False)
-        found = {word for parts in _IMPORTS.findall(data) for word in _WORD.findall(b" ".join(parts))}
+        found = {
+            word for parts in _IMPORTS.findall(data) for word in _WORD.findall(b" ".join(parts))
+        }
         for word in found:
             names.setdefault(word, []).append(path)
     return _Importers(names, complete=True)

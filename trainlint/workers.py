@@ -166,8 +166,12 @@ class _Pool:
 
     def _start(self, context: BaseContext) -> _Worker:
         ours, theirs = context.Pipe()
+        # A forked child has copies of the parent's ends; while it keeps them it never sees the
+        # end of its own pipe, should the parent die.
+        forked = context.get_start_method() == "fork"
+        inherited = (ours, *self._busy, *(worker.pipe for worker in self._idle)) if forked else ()
         process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, self._world), daemon=True
+            target=_serve, args=(theirs, self._world, inherited), daemon=True
         )
         process.start()
         theirs.close()
@@ -193,13 +197,14 @@ class _Pool:
         yield Answer(batch[0].path, None, f"the process that checked it died (exit code {code})\n")
 
     def _stop(self) -> None:
-        workers = (*self._idle, *(worker for worker, _ in self._busy.values()))
+        workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
         for worker in workers:
-            # Closing the pipe would not do: workers forked later hold copies of its end.
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join()
             worker.pipe.close()
+            worker.process.terminate()  # what it would still do is of no use to anybody
+        for worker in workers:
+            worker.process.join(5)
+            if worker.process.is_alive():
+                worker.process.kill()
 
 
 def _context() -> BaseContext:
@@ -208,10 +213,12 @@ def _context() -> BaseContext:
     return get_context("fork" if sys.platform == "linux" else "spawn")
 
 
-def _serve(pipe: Connection, world: Callable[[], World]) -> None:
+def _serve(pipe: Connection, world: Callable[[], World], inherited: Sequence[Connection]) -> None:
     """A worker's life: batches in, answers out, until the pipe is closed."""
     import signal
 
+    for other in inherited:
+        other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     gc.disable()
     checker = Checker(world())

@@ -36,7 +36,9 @@ def test_everything() -> None:
 
 
 def test_pyproject_has_it_below_tool() -> None:
-    text = '[tool.trainlint]\nselect = ["TL1"]\n[tool.trainlint.semantics]\nmodel-factories = ["a.b"]'
+    text = (
+        '[tool.trainlint]\nselect = ["TL1"]\n[tool.trainlint.semantics]\nmodel-factories = ["a.b"]'
+    )
     found = settings(text, "/p/pyproject.toml")
     assert found.select == ("TL1",)
     assert found.semantics.model_factories == ("a.b",)
@@ -68,7 +70,10 @@ def test_a_broken_pyproject_of_other_tools_is_not_our_concern() -> None:
         ("output-format = 1.5", ["`output-format`", "not a float"]),
         ("semantics = 1", ["`semantics` must be a table, not an integer"]),
         ("[semantics]\ntrain-functions = []", ["unknown key `semantics.train-functions`"]),
-        ("[semantics]\nmodel-factories = ['a b']", ["`semantics.model-factories`", '"a b" is none']),
+        (
+            "[semantics]\nmodel-factories = ['a b']",
+            ["`semantics.model-factories`", '"a b" is none'],
+        ),
         ("select = [", ["invalid TOML"]),
     ],
 )

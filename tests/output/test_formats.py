@@ -42,7 +42,9 @@ DEFECT = Diagnostic(
 NOTEBOOK = Diagnostic(
     "TL201", "eval-without-no-grad", Severity.WARNING, "m", "/q/a b.ipynb", span(2, 1, 2, 5), cell=3
 )
-NOTE = Diagnostic("TL302", "optimizer-includes-frozen-params", Severity.INFO, "m", "/p/z.py", span(1, 1, 1, 2))
+NOTE = Diagnostic(
+    "TL302", "optimizer-includes-frozen-params", Severity.INFO, "m", "/p/z.py", span(1, 1, 1, 2)
+)
 ALL = [DEFECT, NOTEBOOK, NOTE]
 
 
@@ -154,9 +156,13 @@ def test_sarif() -> None:
     assert outside == {"uri": "file:///q/a%20b.ipynb"}
 
 
-@pytest.mark.parametrize("name", ["json", "json-lines", "github", "gitlab", "junit", "rdjson", "sarif"])
+@pytest.mark.parametrize(
+    "name", ["json", "json-lines", "github", "gitlab", "junit", "rdjson", "sarif"]
+)
 def test_names_and_messages_that_are_no_text(name: str) -> None:
-    odd = Diagnostic("TL103", "n", Severity.ERROR, "a\x00\ud800\n<]]>", "/p/\udcff\n.py", span(1, 1, 1, 2))
+    odd = Diagnostic(
+        "TL103", "n", Severity.ERROR, "a\x00\ud800\n<]]>", "/p/\udcff\n.py", span(1, 1, 1, 2)
+    )
     text = render(name, [odd], "/p", catalogue=catalogue)
     text.encode("utf-8", "backslashreplace")
     if name == "junit":

@@ -45,8 +45,10 @@ def shown(found: Diagnostic, **sources: Source) -> str:
 
 
 def test_full() -> None:
-    assert shown(DEFECT) == cleandoc(
-        """
+    assert (
+        shown(DEFECT)
+        == cleandoc(
+            """
         TL101 train-in-eval-mode: `model` is trained in eval mode from the second epoch on
          --> train.py:4:9
           |
@@ -67,7 +69,9 @@ def test_full() -> None:
           |
           = help: call `model.train()` at the start of each epoch
         """
-    ) + "\n\n"
+        )
+        + "\n\n"
+    )
 
 
 def test_colours_add_nothing_else() -> None:
@@ -121,7 +125,9 @@ def test_an_empty_span_has_one_mark() -> None:
 
 
 def test_without_its_source_a_finding_is_told_all_the_same() -> None:
-    found = Diagnostic("TL002", "unreadable-file", Severity.ERROR, "gone", "/p/no.py", span(1, 1, 1, 1))
+    found = Diagnostic(
+        "TL002", "unreadable-file", Severity.ERROR, "gone", "/p/no.py", span(1, 1, 1, 1)
+    )
     assert full([found], "/p", Frames()) == "TL002 unreadable-file: gone\n --> no.py:1:1\n\n"
 
 
@@ -153,7 +159,9 @@ def test_notebook_places() -> None:
 
 
 def test_statistics() -> None:
-    other = Diagnostic("TL205", "missing-zero-grad", Severity.ERROR, "m", "/p/a.py", span(1, 1, 1, 2))
+    other = Diagnostic(
+        "TL205", "missing-zero-grad", Severity.ERROR, "m", "/p/a.py", span(1, 1, 1, 2)
+    )
     assert statistics([other, DEFECT, other]) == (
         "2\tTL205\tmissing-zero-grad\n1\tTL101\ttrain-in-eval-mode\n"
     )

@@ -19,7 +19,9 @@ def text_of(data: bytes) -> str:
         pytest.param(b"x = 1\n", "x = 1\n", id="ascii"),
         pytest.param("é = 1\n".encode(), "é = 1\n", id="UTF-8 without a declaration"),
         pytest.param(b"\xef\xbb\xbfx = 1\n", "x = 1\n", id="a byte order mark is dropped"),
-        pytest.param(b"# coding: latin-1\nx = '\xe9'\n", "# coding: latin-1\nx = 'é'\n", id="line 1"),
+        pytest.param(
+            b"# coding: latin-1\nx = '\xe9'\n", "# coding: latin-1\nx = 'é'\n", id="line 1"
+        ),
         pytest.param(
             b"#!/bin/python\n# -*- coding: cp1252 -*-\nx = '\x80'\n",
             "#!/bin/python\n# -*- coding: cp1252 -*-\nx = '€'\n",
@@ -38,7 +40,9 @@ def text_of(data: bytes) -> str:
         pytest.param(b"x = 1\r\ny = 2\r\n", "x = 1\r\ny = 2\r\n", id="line ends are kept"),
         pytest.param(b"", "", id="empty"),
         pytest.param(
-            b"# coding: utf_8\nx = '\xc3\xa9'\n", "# coding: utf_8\nx = 'é'\n", id="an alias of UTF-8"
+            b"# coding: utf_8\nx = '\xc3\xa9'\n",
+            "# coding: utf_8\nx = 'é'\n",
+            id="an alias of UTF-8",
         ),
     ],
 )
@@ -53,7 +57,9 @@ def test_decodes(data: bytes, text: str) -> None:
         pytest.param(b"x = 1\nyy = '\xe9'\n", "byte 0xe9", (2, 7), id="the place of the byte"),
         pytest.param(b"# coding: klingon\n", "unknown encoding `klingon`", (1, 1), id="unknown"),
         pytest.param(b"# coding: rot13\n", "`rot13`", (1, 1), id="a codec that is no encoding"),
-        pytest.param(b"\xef\xbb\xbf# coding: latin-1\n", "starts as UTF-8", (1, 1), id="BOM and cookie"),
+        pytest.param(
+            b"\xef\xbb\xbf# coding: latin-1\n", "starts as UTF-8", (1, 1), id="BOM and cookie"
+        ),
         pytest.param("x = 1".encode("utf-16"), "cannot be decoded as UTF-8", (1, 1), id="UTF-16"),
         pytest.param(b"x = '\xed\xa0\x80'", "byte 0xed", (1, 6), id="an encoded surrogate"),
     ],

@@ -27,7 +27,7 @@ HOSTILE = {
     "and": "x = 1" + " and 1" * 10_000,
     "elif": "if 1: pass\n" + "elif 1: pass\n" * 10_000,
     "f-string": "x = f'" + "{(" * 6_000 + "1" + ")}" * 6_000 + "'",
-    "f-string with quotes": "x = f'" + "{(\")\"+" * 1_500 + "'",
+    "f-string with quotes": "x = f'" + '{(")"+' * 1_500 + "'",
     "chains in a call": "f(" + "a" + ".b" * 2_900 + "(" + "c" + ".d" * 2_900 + "))",
     "behind a quote": "'\n" + "[" * 2_000,
     "behind a continuation": "x = \\\n" + "[" * 2_000,

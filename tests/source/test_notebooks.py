@@ -96,7 +96,9 @@ def test_what_is_no_notebook(data: bytes) -> None:
         decode(data, "a.ipynb")
 
 
-@pytest.mark.parametrize("cell", [None, 3, {}, {"cell_type": "code"}, {"cell_type": "code", "source": 3}])
+@pytest.mark.parametrize(
+    "cell", [None, 3, {}, {"cell_type": "code"}, {"cell_type": "code", "source": 3}]
+)
 def test_odd_cells_do_no_harm(cell: object) -> None:
     document = json.dumps({"cells": [cell, {"cell_type": "code", "source": "x = 1"}]})
     assert decode(document.encode(), "a.ipynb").text.strip() == "x = 1"

@@ -16,7 +16,11 @@ def suppressions(text: str):
     ("text", "reach", "selectors"),
     [
         ("x  # trainlint: ignore[TL101]", Reach.STATEMENT, ("TL101",)),
-        ("x  # trainlint: ignore[train-in-eval-mode] on purpose", Reach.STATEMENT, ("train-in-eval-mode",)),
+        (
+            "x  # trainlint: ignore[train-in-eval-mode] on purpose",
+            Reach.STATEMENT,
+            ("train-in-eval-mode",),
+        ),
         ("x  #trainlint:ignore [TL101, TL102]", Reach.STATEMENT, ("TL101", "TL102")),
         ("# trainlint: ignore[TL101]\nx", Reach.NEXT, ("TL101",)),
         ("# trainlint: file-ignore[TL101]", Reach.FILE, ("TL101",)),

@@ -44,7 +44,10 @@ def test_not_suppressed(project, text: str) -> None:
 
 def test_in_a_notebook_a_comment_counts_in_its_cell_only(project) -> None:
     project.notebook(
-        "a.ipynb", "# trainlint: file-ignore[TL103]\nmodel.eval\n1", "model.eval\n1", "model.eval # noqa\n1"
+        "a.ipynb",
+        "# trainlint: file-ignore[TL103]\nmodel.eval\n1",
+        "model.eval\n1",
+        "model.eval # noqa\n1",
     )
     (found,) = project.check("a.ipynb").json
     assert (found["cell"], found["location"]) == (2, {"row": 1, "column": 1})
