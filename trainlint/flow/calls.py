@@ -183,7 +183,7 @@ class Calls:
         """Read `thing.attr`."""
         match thing:
             case External() | Package():
-                found = member(thing, attr, self.run.project)
+                found = self.run.imported(member(thing, attr, self.run.project), state)
                 if found is None:
                     found = Ref(("global", getattr(thing, "path", ""), attr))
                 return [(state, found)]

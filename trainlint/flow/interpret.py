@@ -223,7 +223,7 @@ class Interpreter:
             case ir.Import():
                 if s.name == "*":
                     return Out([state])
-                value = self.project.imported(s, frame.module.path)
+                value = self.imported(self.project.imported(s, frame.module.path), state)
                 self.store_name(s.bound, value or External(f"?{s.bound}"), state, frame)
                 return Out([state])
             case ir.Delete():
@@ -839,9 +839,7 @@ class Interpreter:
             return found
         resolved = frame.module.resolve(name)
         if resolved is not None:
-            if isinstance(resolved, Func) and resolved.function.decorators:
-                return self._module_level(resolved, state, frame)
-            return resolved
+            return self.imported(resolved, state)
         if name in frame.module.bindings:
             return Ref(("global", frame.module.path, name))
         if name == "__name__":
@@ -850,10 +848,21 @@ class Interpreter:
             return External(f"builtins.{name}")
         return Ref(("global", frame.module.path, name))
 
-    def _module_level(self, func: Func, state: State, frame: Frame) -> Value:
-        """A function of a file that is not being run, with its decorators."""
+    def imported(self, value: Value | None, state: State) -> Value | None:
+        """What another file gives: a function of a file that is not being run is decorated now."""
+        if not isinstance(value, Func) or not value.function.decorators or value.owner is not None:
+            return value
+        return self._module_level(value, state)
+
+    def _module_level(self, func: Func, state: State) -> Value:
         top = Frame(self.module_frame(func.module), func.module)
-        for _, value in self.decorated(func, func.function.decorators, state.copy(), top):
+        name = (top.id, func.function.name)
+        known = state.vars.get(name)
+        if known is not None:
+            return known
+        for st, value in self.decorated(func, func.function.decorators, state.copy(), top):
+            _take_over(state, st)
+            state.vars[name] = value
             return value
         return func
 
