@@ -53,6 +53,7 @@ ADAPTER = "$adapter:"
 """What the attribute names of adapters begin with."""
 MAX_PARTS = 48
 MAX_CHANGES = 16
+MAX_LAYERS = 6
 _CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
 
 
@@ -219,7 +220,8 @@ class Models:
             if is_part:
                 kept, part_eval, overridden, was = origin, True, None, False
         elif fact.mode is Mode.TRAIN:
-            if part_eval and not is_part and kept is not None:
+            undone = part_eval and not is_part and kept is not None
+            if undone and not module.evaluated:  # else it was in eval mode to be evaluated
                 overridden, was = (kept, origin), True
             if part_eval and is_part:
                 overridden, was = None, False
@@ -234,7 +236,7 @@ class Models:
             part_eval=part_eval,
             overridden=overridden,
             was_overridden=was,
-            evaluated=False,
+            evaluated=module.evaluated and fact.mode is module.flag.mode,
             trained=False,
             flag_assigned=None,
         )
@@ -264,17 +266,15 @@ class Models:
         base = state.module(self.base(oid, state)) or module
         overridden = tuple(
             (part or name, *found.overridden)
-            for part, found in self._leaves(oid, state)
-            if found.overridden is not None
+            for part, _, found in self._walk(oid, state)
+            if found.overridden is not None and found.flag.mode is Mode.TRAIN
         )
         return ModelFacts(
             name=name,
             mode=self._mode(oid, module, parts, state),
             trainable=share,
             sensitive=self.sensitivity(oid, state),
-            layers=tuple(
-                f"{p.name}" for p in parts if p.sensitive is Certainty.YES and p.name
-            )[:6],
+            layers=self._sensitive_layers(oid, state),
             parts=parts,
             overridden=overridden,
             adapters=self.run.calls.adapters.facts(oid, state),
@@ -319,16 +319,57 @@ class Models:
         module = state.module(oid)
         return module is not None and module.inactive
 
+    def _walk(self, oid: ObjectId, state: State) -> list[tuple[str, ObjectId, ModuleObject]]:
+        """The module, what it wraps and all parts below, by dotted name, the outer ones first."""
+        found: list[tuple[str, ObjectId, ModuleObject]] = []
+        stack: list[tuple[str, ObjectId]] = [("", oid)]
+        seen: set[ObjectId] = set()
+        while stack and len(found) < 2 * MAX_PARTS:
+            name, current = stack.pop()
+            module = state.module(current)
+            if module is None or current in seen:
+                continue
+            seen.add(current)
+            found.append((name, current, module))
+            below = [
+                (f"{name}.{attr}" if name else attr, child)
+                for attr, child in self.children(current, state)
+            ]
+            if module.wraps is not None:
+                below.append((name, module.wraps))
+            stack.extend(reversed(below))
+        return found
+
+    def _kept_in_eval(self, oid: ObjectId, state: State) -> dict[str, Origin]:
+        """Parts that were put in eval mode by themselves and still are, by dotted name."""
+        return {
+            name: part.kept_eval
+            for name, _, part in self._walk(oid, state)
+            if part.part_eval and part.kept_eval is not None and part.flag.mode is Mode.EVAL
+        }
+
+    def _sensitive_layers(self, oid: ObjectId, state: State) -> tuple[str, ...]:
+        """As `name: Class`, where the class is known."""
+        found = []
+        for name, part in self._leaves(oid, state):
+            if part.sensitive is Certainty.YES and name and part.loss is None:
+                kind = part.library.rsplit(".", 1)[-1] if part.library else ""
+                found.append(f"{name}: {kind}" if kind else name)
+        return tuple(found[:MAX_LAYERS])
+
     def _parts(self, oid: ObjectId, state: State) -> tuple[PartFact, ...]:
         leaves = self._leaves(oid, state)
         if len(leaves) == 1 and leaves[0][0] == "":
             return ()
+        kept = self._kept_in_eval(oid, state)
         return tuple(
             PartFact(
                 name=name.replace(EACH, "(its layers)"),
                 mode=part.flag,
                 sensitive=part.sensitive,
-                kept_eval=part.kept_eval if part.part_eval else None,
+                kept_eval=next(
+                    (o for whole, o in kept.items() if f"{name}.".startswith(f"{whole}.")), None
+                ),
                 trainable=part.trainable.share,
             )
             for name, part in leaves

@@ -51,15 +51,21 @@ class Relevance:
         for name, binding in module.bindings.items():
             match binding:
                 case ir.Function(words=words) | ir.Class(words=words):
-                    if words & self.words:
-                        names.add(name)
-                    else:
-                        pending[name] = words
+                    _mention(pending, {name: words})
+                    _mention(pending, _methods(binding))
                 case ir.Import():
-                    if module.project.find(binding.module, module.path) is not None:
+                    path = module.project.find(binding.module, module.path)
+                    if path is not None:
                         names.add(name)
+                        other = module.project.module(path)
+                        for theirs in other.bindings.values() if other is not None else ():
+                            _mention(pending, _methods(theirs))
                 case _:
                     pass
+        for name, words in list(pending.items()):
+            if words & self.words:
+                names.add(name)
+                del pending[name]
         grown = True
         while grown:
             grown = False
@@ -70,6 +76,19 @@ class Relevance:
                     grown = True
         found = self._names[module.path] = frozenset(names)
         return found
+
+
+def _mention(known: dict[str, frozenset[str]], words: dict[str, frozenset[str]]) -> None:
+    """Two methods of one name matter if either does."""
+    for name, more in words.items():
+        known[name] = known.get(name, frozenset()) | more
+
+
+def _methods(binding: object) -> dict[str, frozenset[str]]:
+    """What the methods of a class mention: `self.validate()` matters if `validate` does."""
+    if not isinstance(binding, ir.Class):
+        return {}
+    return {f.name: f.words for f in binding.body if isinstance(f, ir.Function)}
 
 
 def _calls_unknown(function: ir.Function) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
 from trainlint.core.events import Evaluation
-from trainlint.core.facts import Cause, Certainty, Mode, ModelFacts
+from trainlint.core.facts import Cause, Certainty, Mode
 from trainlint.core.rule import Finding, Rule
 from trainlint.rules.mode.evaluation import is_relied_on
 from trainlint.rules.mode.sensitivity import harm_in_train_mode, weighed
@@ -108,7 +108,7 @@ class EvalInTrainMode(
 
     def check(self, event: Evaluation) -> Iterator[Finding]:
         model = event.model
-        if model.mode.mode is not Mode.TRAIN or not is_relied_on(event) or _is_meant(model):
+        if model.mode.mode is not Mode.TRAIN or not is_relied_on(event) or _is_meant(event):
             return
         finding = self.finding(
             event.site, model=model.name, when=event.when, harm=harm_in_train_mode(model)
@@ -123,6 +123,8 @@ class EvalInTrainMode(
         )
 
 
-def _is_meant(model: ModelFacts) -> bool:
-    """`train()` was called for this very pass: Monte-Carlo dropout, a refresh of statistics."""
-    return model.mode.cause is Cause.EXPLICIT_CALL and model.trained is Certainty.NO
+def _is_meant(event: Evaluation) -> bool:
+    """The same function called `train()` for just this pass: Monte-Carlo dropout and the like."""
+    mode = event.model.mode
+    here = mode.by.removesuffix("()") == event.function
+    return mode.cause is Cause.EXPLICIT_CALL and event.model.trained is Certainty.NO and here
