@@ -207,6 +207,8 @@ def finish(run: Interpreter, complete: bool) -> None:
     for event, oid, rounds, decisions in training.references:
         if oid in trained or not complete:
             continue
+        if oid in training.followers:
+            event = replace(event, follows=Certainty.YES)
         run.recorder.raise_event(event, rounds, decisions)
     for pile, oid, rounds, decisions in training.pile_ups:
         if oid not in training.cleared_by_hand:

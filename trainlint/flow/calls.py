@@ -201,6 +201,8 @@ class Calls:
                 return [(state, LibraryMethod(receiver, f"super().{attr}"))]
             case ParameterValue():
                 return [(state, self._parameter_attribute(thing, attr))]
+            case TupleValue(items=(values, indices)) if attr in ("values", "indices"):
+                return [(state, values if attr == "values" else indices)]
             case _:
                 return [(state, LibraryMethod(thing, attr))]
 

@@ -52,6 +52,9 @@ _MODULE_WORDS = frozenset(
     """.split()
 )
 
+_MOVES_WEIGHTS = frozenset({"mul_", "lerp_", "copy_"})
+"""How averages of weights are written: `slow.data.mul_(decay).add_(fast)`."""
+
 
 def call(
     calls: Calls, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
@@ -61,6 +64,8 @@ def call(
     if name == "set_epoch":
         calls.epochs.set_on(receiver, state)
         return [(state, NONE)]
+    if name in _MOVES_WEIGHTS:
+        calls.training.moved_by_hand(receiver)
     if name.startswith("super()."):
         return _super_method(calls, receiver, name[8:], arguments, state, frame, node)
     match receiver:

@@ -42,7 +42,15 @@ from trainlint.flow.state import (
     SchedulerObject,
     State,
 )
-from trainlint.flow.values import Forward, ObjectId, ParameterSource, Ref, Tensor, Value
+from trainlint.flow.values import (
+    Forward,
+    ObjectId,
+    ParameterSource,
+    ParameterValue,
+    Ref,
+    Tensor,
+    Value,
+)
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Frame, Interpreter
@@ -87,6 +95,7 @@ class Training:
         self.trained_models: dict[ObjectId, Origin] = {}
         self.records: dict[ObjectId, StepRecord] = {}
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
+        self.followers: set[ObjectId] = set()
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
         self.cleared_by_hand: set[ObjectId] = set()
         """Models whose own gradients somebody clears."""
@@ -118,15 +127,16 @@ class Training:
             grad.on,
             facts.mode.origin.site if facts.mode.origin else None,
         )
+        joined = self.run.calls.combine(tuple(inputs), "forward")
+        through = joined if isinstance(joined, Tensor) else Tensor()
+        carries = through.attached is Certainty.YES
         bypass = self._bypassed(oid, state)
-        made = Forward(oid, key, facts, grad.on, grad.origin, grad.leaked, bypass)
+        made = Forward(oid, key, facts, grad.on, grad.origin, grad.leaked, bypass, carries)
         if record:
             self._remember(key, made, state, frame, node, result_used)
         if grad.on is Certainty.NO or self._named_evaluation(frame):
             for part in self.models.reach(oid, state):
                 state.update(part, evaluated=True)
-        joined = self.run.calls.combine(tuple(inputs), "forward")
-        through = joined if isinstance(joined, Tensor) else Tensor()
         if grad.on is Certainty.NO:
             return Tensor(
                 attached=Certainty.NO,
@@ -239,6 +249,15 @@ class Training:
         self._fill(tensor, opaque, holders, state, origin, scaler or tensor.scaler)
         self.run.calls.on_backward(tensor, state, frame, node)
 
+    def moved_by_hand(self, parameter: Value) -> None:
+        """A parameter's values are written in place: its model follows another."""
+        if isinstance(parameter, Ref) and isinstance(parameter.oid, tuple):
+            owner = parameter.oid[1] if parameter.oid[0] == "attr" else None
+            if isinstance(owner, tuple) and owner[:1] == ("parameter",):
+                parameter = owner[1]
+        if isinstance(parameter, ParameterValue):
+            self.followers.update(source.oid for source in parameter.sources)
+
     def loss_facts(self, tensor: Tensor, name: str) -> LossFacts:
         """What rules see of a loss."""
         cut = tensor.cut if tensor.attached is Certainty.NO or tensor.leaf else None
@@ -259,11 +278,13 @@ class Training:
         )
 
     def _refer(self, tensor: Tensor, facts: LossFacts, state: State, site: Site) -> None:
-        students = [f.facts.name for f in _ordered(tensor.forwards)]
+        values = frozenset(f for f in tensor.forwards if self._gives_values_only(f, state))
+        learning = tensor.forwards - values
+        students = [f.facts.name for f in _ordered(learning)]
         if not students or not self.run.recorder.listens(ReferenceForward):
             return
-        trained = {f.oid for f in tensor.forwards}
-        for made in _ordered(tensor.references):
+        trained = {f.oid for f in learning}
+        for made in _ordered(tensor.references | values):
             seen = self.forwards.get(made.site)
             if seen is None:
                 continue
@@ -281,6 +302,16 @@ class Training:
                 follows=Certainty.YES if follows else Certainty.UNKNOWN,
             )
             self.references.append((event, made.oid, self.run.rounds, state.decisions))
+
+    def _gives_values_only(self, made: Forward, state: State) -> bool:
+        """A frozen model that no optimizer holds and that no gradient passes through."""
+        if made.carries or made.facts.trainable.share is not Share.NONE or made.facts.adapters:
+            return False
+        return not any(
+            optimizer.groups is None
+            or any(self.models.overlap(g.oid, made.oid, state) for g in optimizer.groups)
+            for _, optimizer in state.optimizers()
+        )
 
     def _holders(self, tensor: Tensor, state: State) -> list[ObjectId]:
         """Optimizers that hold, or may hold, parameters of a loss's models."""
@@ -592,7 +623,9 @@ class Training:
         frame: Frame,
         site: Site,
     ) -> None:
-        forwards = _ordered(frozenset(f for t in optimizer.pending for f in t.forwards))
+        everyone = frozenset(f for t in optimizer.pending for f in t.forwards)
+        learning = frozenset(f for f in everyone if not self._gives_values_only(f, state))
+        forwards = _ordered(learning or everyone)
         backward = optimizer.pending_sites[-1].site if optimizer.pending_sites else site
         missing, stale = self.gaps(oid, optimizer, forwards, state)
         trained = [f for f in forwards if stale or not self._in_no_optimizer(f, state)]

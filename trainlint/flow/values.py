@@ -135,6 +135,8 @@ class Forward:
     grad_leaked: bool = False
     bypasses: ObjectId = None
     """The wrapper (DDP) that this forward went around."""
+    carries: bool = False
+    """Its inputs have a graph, so that gradients pass through it."""
 
 
 @dataclass(frozen=True, slots=True)
