@@ -122,7 +122,15 @@ def _kept_on_purpose(state: Observation, flags: _Flags, position: int) -> bool:
         if above not in by_name or flags[by_name[above]]:
             break
         top = above
+    if state.peft is not None and top in _base_names(state):
+        return False  # the base of the adapters as a whole: nobody meant that
     return _frozen_below(state, top) is True
+
+
+def _base_names(state: Observation) -> set[str]:
+    """What PEFT's adapters sit in: `base_model`, and `base_model.model` if a tuner is between."""
+    outer = f"{state.peft_name}.base_model".lstrip(".")
+    return {outer, f"{outer}.model"}
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -509,18 +517,33 @@ def _silent(state: Observation) -> str:
     )
 
 
-def _loaded(state: Observation, positions: Sequence[int]) -> bool:
-    """Whether weights were read from a checkpoint rather than just initialised.
+_MADE_WITH_VALUES = frozenset(
+    {
+        "ADAMSS", "FOURIERFT", "GRALORA", "HRA", "LN_TUNING", "MISS", "OSF", "ROAD", "SHIRA",
+        "SUPERTUNING", "TRAINABLE_TOKENS",
+    }
+)  # fmt: skip
+"""PEFT types whose fresh weights were never written to after they were made (peft 0.21)."""
+
+
+def _loaded(state: Observation, adapter: AdapterState) -> bool:
+    """Whether an adapter's weights were read from a checkpoint rather than just initialised.
 
     An initialised weight has been written once (twice in an nn.Linear, which initialises itself
-    before PEFT does); loading writes once more. `_version` counts the writes.
+    before PEFT does); loading writes once more. `_version` counts the writes. Only a choice
+    between two codes with the same remedy hangs on it.
     """
-    counts = []
-    for i in positions:
+    extra = []
+    for i in adapter.parameters:
         owner = state.modules[state.owners[i]][1]
         usual = 2 if isinstance(owner, (nn.Linear, nn.Embedding, nn.Conv2d)) else 1
-        counts.append(state.parameters[i][1]._version > usual)
-    return bool(counts) and all(counts)
+        extra.append(state.parameters[i][1]._version - usual)
+    named = getattr(state.configs.get(adapter.name), "init_lora_weights", None)
+    if adapter.kind in _MADE_WITH_VALUES or named == "mica":
+        return max(extra, default=-1) >= 0
+    if adapter.kind in ("VERA", "PVERA"):
+        return min(extra, default=0) > 0
+    return max(extra, default=0) > 0
 
 
 def _cannot_train(state: Observation, states: Sequence[AdapterState]) -> list[Verdict]:
@@ -553,8 +576,7 @@ def _frozen_because(
     inference = [
         a for a in held if bool(getattr(state.configs.get(a.name), "inference_mode", False))
     ]
-    positions = [i for a in held for i in a.parameters]
-    if inference and _loaded(state, positions):
+    if inference and any(_loaded(state, a) for a in inference):
         how = "the adapter was loaded without `is_trainable=True`"
         advice = "load with `is_trainable=True`"
         return Verdict("TL401", text.format(how=how), (), names, help=advice, cause="frozen")

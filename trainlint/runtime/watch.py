@@ -33,7 +33,7 @@ from trainlint.runtime.expect import (
     unmet,
 )
 from trainlint.runtime.judge import Held, Modes, Switch, Verdict
-from trainlint.runtime.look import _CONSEQUENCES, created_before, fold, is_root, violation
+from trainlint.runtime.look import _CONSEQUENCES, FOLLOWS, created_before, fold, is_root, violation
 from trainlint.runtime.observe import Observation, observe, unwrap
 from trainlint.runtime.report import Report, TrainingStateError, Violation, grouped
 from trainlint.runtime.source import caller, where
@@ -203,8 +203,10 @@ class Watch:
         self._switches: list[Switch] = []
         self._seen: set[object] = set()
         self._rooted = False
+        self._led: frozenset[str] = frozenset()
         self._good: set[tuple[bool, bytes, int]] = set()
         self._judged_state: object = None
+        self._judged_status: object = None
         self._judge_next = True
         self._trained = False
         self._backwards = 0
@@ -453,11 +455,10 @@ class Watch:
         for verdict in fold(verdicts):
             if verdict.key in self._seen:
                 continue
-            if self._rooted and verdict.code in _CONSEQUENCES:
-                continue
-            if verdict.code in ("TL604", "TL704") and verdict.cause in self._seen:
+            if verdict.code in self._led or (self._rooted and verdict.code in _CONSEQUENCES):
                 continue
             self._seen.add(verdict.key)
+            self._led |= FOLLOWS.get(verdict.code, frozenset())
             if is_root(verdict):
                 self._rooted = True
             if verdict.code not in self._codes:
@@ -519,6 +520,8 @@ class Watch:
             forward.disabled = _passes_by(plan.tuners)
         if grad:
             self._forwards += 1
+            if self._judge_next and not self.report.steps and plan.has_adapters:
+                found += self._judge_status()
             if self._phase is not None:
                 found += self._judge_forward(forward)
         else:
@@ -580,13 +583,13 @@ class Watch:
 
     def _judge_status(self) -> list[Verdict]:
         key = ("status", self._tuner_state())
-        if key == self._judged_state:
+        if key == self._judged_status:
             return []
         state = self._observe()
         if state is None:
             return []
-        self._judged_state = key
-        return [v for v in judge.adapters(state, training=False) if v.code == "TL413"]
+        self._judged_status = key
+        return [v for v in judge.adapters(state, training=False) if v.code in ("TL413", "TL417")]
 
     # --- the end of a forward -----------------------------------------------------------------
 
@@ -1349,6 +1352,7 @@ class Watch:
             text = f"computed with gradients off inside a trained forward: {grouped(off)} get none"
             advice = "run the part that is to be trained outside `torch.no_grad()`"
             found.append(Verdict("TL203", text, (), off, help=advice, cause="inside"))
+        on = tuple(n for n in on if "shadow_update" not in n)  # unused in SHADOW's last layer
         if on:
             text = f"no gradient in two steps: {grouped(on)} ran, and the loss does not reach it"
             found.append(Verdict("TL701", text, (), on, cause="part"))
