@@ -86,8 +86,20 @@ def _enumerate(
     calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     first = arguments.positional[0] if arguments.positional else NONE
+    start = arguments.get("start", 1) or const(0)
     ref = calls.run.fresh(state, frame, node, "enumerate")
-    state.heap[ref.oid] = LibraryObject("enumerate", links=(("0", first),))
+    state.heap[ref.oid] = LibraryObject("enumerate", links=(("0", first), ("start", start)))
+    return [(state, ref)]
+
+
+def _range(
+    calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    """Only where it starts is known of it: `if epoch > 0` is false in the first round."""
+    many = len(arguments.positional) > 1
+    ref = calls.run.fresh(state, frame, node, "range")
+    start = arguments.positional[0] if many else const(0)
+    state.heap[ref.oid] = LibraryObject("range", links=(("start", start),))
     return [(state, ref)]
 
 
@@ -296,6 +308,7 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.iter": _identity,
     "builtins.zip": _role("zip"),
     "builtins.enumerate": _enumerate,
+    "builtins.range": _range,
     "builtins.filter": _filter,
     "builtins.map": _map,
     "builtins.sum": _sum,

@@ -622,6 +622,17 @@ class Calls:
         """Whether a loop over the value visits parameters."""
         return self.models.is_parameters(value, state)
 
+    @staticmethod
+    def first_element(iterable: Value, element: Value, state: State) -> Value:
+        """What a loop binds in its first round, where counting tells more."""
+        thing = state.heap.get(iterable.oid) if isinstance(iterable, Ref) else None
+        start = thing.link("start") if isinstance(thing, LibraryObject) else None
+        if not isinstance(start, Const) or start.kind != "int":
+            return element
+        if isinstance(element, TupleValue):
+            return TupleValue((start, *element.items[1:]))
+        return start
+
     def element(self, value: Value, state: State, frame: Frame, node: ir.Node) -> Value:
         """What a loop binds in one of its rounds."""
         item = Ref(("item", frame.module.path, node.node, frame.id))

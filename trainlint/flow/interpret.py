@@ -498,7 +498,8 @@ class Interpreter:
             return self._over_parameters(s, element, state, frame)
 
         def enter(st: State) -> list[State]:
-            value = element
+            first = loop.round == 1
+            value = self.calls.first_element(iterable, element, st) if first else element
             if isinstance(element, Ref) and isinstance(element.oid, tuple) and element.oid[0] == "item":
                 self.forget_item(st, element.oid)
             self.bind_item(s.target, value, st, frame, s)
