@@ -214,6 +214,7 @@ def finish(run: Interpreter, complete: bool) -> None:
         if oid not in training.cleared_by_hand:
             run.recorder.raise_event(pile, rounds, decisions)
     if complete:
+        training.protocol.finish(run.recorder)
         run.calls.adapters.finish()
     if complete and not run.truncated:
         _evaluations(run)
@@ -252,7 +253,7 @@ def _unused_optimizers(run: Interpreter) -> None:
                 BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)
             )
         if record.stepped and record.backward is None and record.step_site is not None:
-            if record.cleared:
+            if record.cleared and not record.elsewhere:
                 run.recorder.raise_event(
                     StepWithoutBackward(site=record.step_site, optimizer=record.facts)
                 )

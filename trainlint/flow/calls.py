@@ -841,6 +841,8 @@ class Calls:
             case TupleValue(items=items):
                 for item in items:
                     self.havoc(item, state, depth + 1)
+            case Tensor():
+                self.training.perhaps_backward(value, state)
             case Ref(oid=oid) if depth < 3:
                 thing = state.heap.get(oid)
                 match thing:

@@ -694,6 +694,17 @@ class Models:
             current = current.caller
         return False
 
+    def _has_parts(self, oid: ObjectId, state: State) -> Certainty:
+        """Whether a module has sub-modules; a library's layer has none, a pretrained model has."""
+        module = state.module(oid)
+        if module is None:
+            return Certainty.UNKNOWN
+        if self.children(oid, state) or module.wraps is not None:
+            return Certainty.YES
+        if module.library.startswith("torch.nn.") and module.library not in _CONTAINERS:
+            return Certainty.NO
+        return Certainty.YES if module.library and module.cls is None else Certainty.UNKNOWN
+
     def assigned_flag(
         self, oid: ObjectId, attr: str, value: Value, state: State, frame: Frame, node: ir.Node,
         target: ir.Attribute, name: str,
@@ -707,7 +718,7 @@ class Models:
             and frame.func is not None
         )
         each = isinstance(oid, tuple) and oid[-1:] == (EACH,)
-        known = bool(self.children(oid, state))
+        deep = self._has_parts(oid, state)
         self.run.recorder.raise_event(
             AttributeAssigned(
                 site=self.run.site(frame, node),
@@ -717,14 +728,14 @@ class Models:
                 value=literal,
                 inside_own_method=inside,
                 over_all_modules=each,
-                has_submodules=Certainty.YES if known else Certainty.UNKNOWN,
+                has_submodules=deep,
             ),
             self.run.rounds,
             state.decisions,
         )
         if attr == "training" and not inside:
             origin = self.run.origin(frame, node, f"`{name}.training` is assigned here")
-            if each:
+            if each or deep is Certainty.NO:
                 mode = Mode.TRAIN if value == TRUE else Mode.EVAL
                 self._set_flag(oid, ModeFact(mode, Cause.EXPLICIT_CALL, origin), state, True, origin)
             else:

@@ -121,7 +121,8 @@ class OptimizerObject:
     moves_frozen: Origin | None = field(default=None, compare=False)
     managed: bool = False
     escaped: bool = False
-    cleared_at_times: bool = False
+    accumulated: bool = False
+    """One backward has run several times since the last clearing and step."""
     closure: bool = False
     changes_seen: frozenset[Change] = frozenset()
     given_frozen: Share = Share.UNKNOWN

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import (
+    AccumulationStep,
     Backward,
     Evaluation,
     Evidence,
@@ -34,6 +35,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.models import ADAPTER, EACH, Models
+from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
     ModuleObject,
@@ -83,6 +85,8 @@ class StepRecord:
     stepped: bool = False
     cleared: bool = False
     step_site: Site | None = None
+    elsewhere: bool = False
+    """Something unknown may have run backward."""
 
 
 class Training:
@@ -96,6 +100,7 @@ class Training:
         self.records: dict[ObjectId, StepRecord] = {}
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
         self.followers: set[ObjectId] = set()
+        self.protocol = Protocol(interpreter)
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
         self.cleared_by_hand: set[ObjectId] = set()
         """Models whose own gradients somebody clears."""
@@ -258,6 +263,15 @@ class Training:
         if isinstance(parameter, ParameterValue):
             self.followers.update(source.oid for source in parameter.sources)
 
+    def perhaps_backward(self, tensor: Tensor, state: State) -> None:
+        """Something unknown got a loss: it may have run backward."""
+        for oid in self._holders(tensor, state) if tensor.forwards else ():
+            optimizer = state.optimizer(oid)
+            if optimizer is not None and optimizer.gradients is not Gradients.FRESH:
+                self.clear_unknown(state, [oid])
+            if oid in self.records:
+                self.records[oid].elsewhere = True
+
     def loss_facts(self, tensor: Tensor, name: str) -> LossFacts:
         """What rules see of a loss."""
         cut = tensor.cut if tensor.attached is Certainty.NO or tensor.leaf else None
@@ -351,6 +365,7 @@ class Training:
             if optimizer.gradients is not Gradients.FRESH:
                 sites = ()
             mixed = optimizer.gradients in (Gradients.CONSUMED, Gradients.MIXED_IN)
+            again = any(s.site == origin.site for s in sites)
             state.update(
                 oid,
                 gradients=Gradients.MIXED_IN if mixed else Gradients.FRESH,
@@ -361,6 +376,7 @@ class Training:
                 scaler=scaler,
                 scaled_origin=origin if scaler is not None else None,
                 clipped=None,
+                accumulated=optimizer.accumulated or again,
             )
             record = self.records.get(oid)
             if record is not None:
@@ -448,7 +464,6 @@ class Training:
             scaled_origin=optimizer.scaled_origin,
             clipped=optimizer.clipped,
             uses_closure=optimizer.closure,
-            cleared_at_times=optimizer.cleared_at_times,
         )
 
     def _frozen(
@@ -512,16 +527,11 @@ class Training:
             optimizer = state.optimizer(oid)
             if optimizer is None:
                 continue
-            self.run.recorder.raise_event(
-                GradientsCleared(
-                    site=self.run.site(frame, node),
-                    when=self.run.when,
-                    optimizer=self.facts(oid, state),
-                    between_micro_batches=False,
-                ),
-                self.run.rounds,
-                state.decisions,
+            event = GradientsCleared(
+                site=self.run.site(frame, node), when=self.run.when,
+                optimizer=self.facts(oid, state),
             )
+            self.protocol.cleared(event, oid, state)
             wiped = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN)
             kept = optimizer.gradients is Gradients.WIPED
             state.update(
@@ -533,6 +543,7 @@ class Training:
                 scaler=None,
                 clipped=None,
                 moves_frozen=optimizer.moves_frozen if to_zero else None,
+                accumulated=False,
             )
             if oid in self.records:
                 self.records[oid].cleared = True
@@ -580,17 +591,16 @@ class Training:
         site = self.run.site(frame, node)
         facts = self.facts(oid, state)
         if not (closure or optimizer.closure or optimizer.managed):
-            self.run.recorder.raise_event(
-                OptimizerStep(
-                    site=site,
-                    when=self.run.when,
-                    optimizer=facts,
-                    through_scaler=through_scaler,
-                    in_loop=bool(self.run.loops),
-                ),
-                self.run.rounds,
-                state.decisions,
+            event = OptimizerStep(
+                site=site,
+                when=self.run.when,
+                optimizer=facts,
+                through_scaler=through_scaler,
+                in_loop=bool(self.run.loops),
             )
+            if self.protocol.stepped(event, oid, state):
+                self.run.recorder.raise_event(event, self.run.rounds, state.decisions)
+            self._accumulated(optimizer, facts, site, state)
         if optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN) and optimizer.pending:
             self._train(oid, optimizer, facts, state, frame, site)
         record = self.records.get(oid)
@@ -612,7 +622,23 @@ class Training:
             pending_sites=(),
             clipped=None,
             scaler=None,
+            accumulated=False,
         )
+
+    def _accumulated(
+        self, optimizer: OptimizerObject, facts: OptimizerFacts, site: Site, state: State
+    ) -> None:
+        if not optimizer.accumulated or optimizer.gradients is not Gradients.FRESH:
+            return
+        losses = optimizer.pending
+        known = bool(losses) and all(t.forwards and not t.divided for t in losses)
+        event = AccumulationStep(
+            site=site,
+            when=self.run.when,
+            divided=Certainty.NO if known else Certainty.UNKNOWN,
+            optimizer=facts,
+        )
+        self.run.recorder.raise_event(event, self.run.rounds, state.decisions)
 
     def _train(
         self,
@@ -857,18 +883,15 @@ class Training:
             Certainty.NO: Certainty.YES,
             Certainty.UNKNOWN: Certainty.UNKNOWN,
         }[optimizer.has_stepped]
-        self.run.recorder.raise_event(
-            SchedulerStep(
-                site=self.run.site(frame, node),
-                when=self.run.when,
-                name=name,
-                optimizer=self.facts(scheduler.optimizer, state),
-                before_optimizer=stepped,
-                epoch_given=epoch_given,
-            ),
-            self.run.rounds,
-            state.decisions,
+        event = SchedulerStep(
+            site=self.run.site(frame, node),
+            when=self.run.when,
+            name=name,
+            optimizer=self.facts(scheduler.optimizer, state),
+            before_optimizer=stepped,
+            epoch_given=epoch_given,
         )
+        self.protocol.scheduled(event, scheduler.optimizer, state)
 
 
 def _wrappers(part: ObjectId, state: State) -> set[ObjectId]:

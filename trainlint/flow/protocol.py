@@ -1,0 +1,115 @@
+"""Steps, clearings and schedules that only the whole run can judge.
+
+A clearing that throws away a bad batch, a scheduler that is wound forward before training resumes
+and a clearing between micro-batches look, on one path, like what they are not: another path, or
+the rest of the program, tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainlint.core.events import Event, GradientsCleared, OptimizerStep, SchedulerStep
+from trainlint.core.facts import Certainty, Gradients, Site
+from trainlint.flow.state import Decision, State
+from trainlint.flow.values import ObjectId
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Interpreter, Loop
+    from trainlint.flow.record import Recorder
+
+Place = tuple[Site, ObjectId, "Site | None"]
+
+
+class Held(NamedTuple):
+    """An event that waits for the end of the run."""
+
+    event: Event
+    optimizer: ObjectId
+    rounds: int
+    decisions: frozenset[Decision]
+    place: Hashable
+
+
+@dataclass(slots=True)
+class Protocol:
+    """What the run saw of each optimizer's steps, and the events that wait for it."""
+
+    run: Interpreter
+    wiped: list[Held] = field(default_factory=list)
+    used: set[Place] = field(default_factory=set)
+    """Steps on fresh gradients, with the backward that filled them."""
+    schedules: list[Held] = field(default_factory=list)
+    loops: dict[ObjectId, set[Hashable]] = field(default_factory=dict)
+    """The loops in which an optimizer steps."""
+    clearings: list[Held] = field(default_factory=list)
+    every_nth: dict[ObjectId, bool] = field(default_factory=dict)
+    """Whether all steps of an optimizer stand under a `% n` condition."""
+
+    def stepped(self, event: OptimizerStep, oid: ObjectId, state: State) -> bool:
+        """Note a step; False if its event has to wait."""
+        self.loops.setdefault(oid, set()).update(_key(loop) for loop in self.run.loops)
+        nth = counts_rounds(state)
+        self.every_nth[oid] = self.every_nth.get(oid, True) and nth
+        backward = event.optimizer.backward
+        place = (event.site, oid, backward.site if backward is not None else None)
+        match event.optimizer.gradients:
+            case Gradients.FRESH | Gradients.MIXED_IN:
+                self.used.add(place)
+            case Gradients.WIPED:
+                self.wiped.append(Held(event, oid, self.run.rounds, state.decisions, place))
+                return False
+            case _:
+                pass
+        return True
+
+    def cleared(self, event: GradientsCleared, oid: ObjectId, state: State) -> None:
+        """Note that fresh gradients of an earlier round are cleared in every round."""
+        facts = event.optimizer
+        early = facts.gradients is Gradients.FRESH and not facts.backward_this_round
+        if early and self.run.loops and not counts_rounds(state):
+            held = Held(event, oid, self.run.rounds, state.decisions, None)
+            self.clearings.append(held)
+
+    def scheduled(self, event: SchedulerStep, oid: ObjectId, state: State) -> None:
+        """Note a scheduler's step with the loop around it."""
+        innermost = _key(self.run.loops[-1]) if self.run.loops else None
+        self.schedules.append(Held(event, oid, self.run.rounds, state.decisions, innermost))
+
+    def finish(self, recorder: Recorder) -> None:
+        """Raise the events that waited."""
+        for held in self.wiped:
+            assert isinstance(held.event, OptimizerStep)
+            at_times = held.place in self.used
+            facts = replace(held.event.optimizer, cleared_at_times=at_times)
+            _raise(recorder, held, replace(held.event, optimizer=facts))
+        for held in self.clearings:
+            assert isinstance(held.event, GradientsCleared)
+            between = self.every_nth.get(held.optimizer, False)
+            _raise(recorder, held, replace(held.event, between_micro_batches=between))
+        for held in self.schedules:
+            assert isinstance(held.event, SchedulerStep)
+            together = held.place in self.loops.get(held.optimizer, set())
+            same = Certainty.YES if together else Certainty.NO
+            _raise(recorder, held, replace(held.event, same_loop=same))
+
+
+def _raise(recorder: Recorder, held: Held, event: Event) -> None:
+    recorder.raise_event(event, held.rounds, held.decisions)
+
+
+def _key(loop: Loop) -> Hashable:
+    return (loop.node, loop.site.path if loop.site is not None else "")
+
+
+def counts_rounds(state: State) -> bool:
+    """Whether a condition of the form `(i + 1) % n == 0` holds here."""
+    return any(_has_modulo(key) for key, held in state.assumed.items() if held)
+
+
+def _has_modulo(key: Hashable) -> bool:
+    if isinstance(key, tuple):
+        return key[:2] == ("expr", "%") or any(_has_modulo(part) for part in key)
+    return False
