@@ -1097,10 +1097,28 @@ class Calls:
         before = state.grad
         for context in func.contexts:
             self._enter_grad(context, state, frame, node)
-        results = self.execute(func, arguments, state, frame, node)
+        results = self._remembered(func, arguments, state, frame, node)
         if func.contexts:
             for st, _ in results:
                 st.grad = before
+        return results
+
+    def _remembered(
+        self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Evaluated:
+        """Run a function, unless it is known to leave just such a state as it is."""
+        try:
+            before = (
+                func, arguments.positional, arguments.keywords, frame.id, node.node, state.key()
+            )
+            known = self.run.unchanged.get(before)
+        except TypeError:
+            return self.execute(func, arguments, state, frame, node)
+        if known is not None:
+            return [(state, known)]
+        results = self.execute(func, arguments, state, frame, node)
+        if len(results) == 1 and results[0][0].key() == before[-1]:
+            self.run.unchanged[before] = results[0][1]
         return results
 
     @staticmethod

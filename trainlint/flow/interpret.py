@@ -48,7 +48,7 @@ from trainlint.flow.values import (
 MAX_DEPTH = 14
 MAX_ROUNDS = 4
 MAX_UNROLLED = 8
-MAX_STEPS = 60_000
+MAX_STEPS = 20_000
 MAX_KEY = 60
 
 _BUILTINS = frozenset(dir(builtins))
@@ -133,6 +133,8 @@ class Interpreter:
         self.instantiated: set[int] = set()
         self.truncated = False
         self.parameter_loops: list[int] = []
+        self.unchanged: dict[Hashable, Value] = {}
+        """Calls that left a state as it was, with their results."""
 
     # --- places ------------------------------------------------------------------------
 
@@ -436,8 +438,8 @@ class Interpreter:
             yield state, not positive, None
             return
         other = state.copy()
-        state.assumed[key] = positive
-        other.assumed[key] = not positive
+        state.assume(key, positive)
+        other.assume(key, not positive)
         yield state, True, key
         yield other, False, key
 

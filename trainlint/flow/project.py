@@ -353,6 +353,9 @@ class Project:
             if path is not None:
                 return Package(path)
             return External(LIBRARY.canonical(binding.module))
+        known = External(LIBRARY.canonical(f"{binding.module}.{binding.name}"))
+        if LIBRARY.call(known.path) is not None or LIBRARY.is_module_base(known.path):
+            return known  # also inside the library's own repository
         path = self.find(binding.module, from_path)
         if path is None:
             if binding.module.startswith("."):

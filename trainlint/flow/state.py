@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from trainlint.core.facts import (
@@ -208,6 +209,7 @@ HeapObject: TypeAlias = (
     | ContextObject
 )
 
+MAX_ASSUMED = 32
 _TRACKED = (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
 
 
@@ -239,6 +241,8 @@ class State:
     pending: tuple[tuple[int, object], ...] = ()
     """Jumps on their way through a context manager of the project."""
     params_partial: int = 0
+    mentioned: frozenset[Hashable] = frozenset()
+    """Everything that any assumption may speak of: forgetting anything else is free."""
 
     def copy(self) -> State:
         """An independent copy."""
@@ -251,6 +255,7 @@ class State:
             self.decisions,
             self.pending,
             self.params_partial,
+            self.mentioned,
         )
 
     def module(self, oid: ObjectId) -> ModuleObject | None:
@@ -275,11 +280,17 @@ class State:
         """All optimizers."""
         return [(o, v) for o, v in self.heap.items() if isinstance(v, OptimizerObject)]
 
+    def assume(self, key: Hashable, holds: bool) -> None:
+        """Note which way an undetermined condition went."""
+        if len(self.assumed) >= MAX_ASSUMED:
+            del self.assumed[next(iter(self.assumed))]
+        self.assumed[key] = holds
+        self.mentioned |= parts_of(key)
+
     def forget(self, oid: ObjectId) -> None:
         """A new value takes the place of an unknown one: what was assumed of it is gone."""
-        if self.assumed:
-            stale = [key for key in self.assumed if mentions(key, oid)]
-            for key in stale:
+        if oid in self.mentioned:
+            for key in [key for key in self.assumed if oid in parts_of(key)]:
                 del self.assumed[key]
 
     def key(self) -> tuple[object, ...]:
@@ -288,7 +299,7 @@ class State:
         Unknowns, strings and numbers do not: where only they differ, states merge and the
         differing variable becomes unknown.
         """
-        tracked = frozenset((o, v) for o, v in self.heap.items() if isinstance(v, _TRACKED))
+        tracked = frozenset((o, v) for o, v in self.heap.items() if type(v) in _TRACKED)
         heap = self.heap
         names = frozenset(
             item for item in self.vars.items() if _matters(item[1], heap)
@@ -298,16 +309,21 @@ class State:
 
 
 def _matters(value: Value, heap: dict[ObjectId, HeapObject]) -> bool:
-    if isinstance(value, Ref):
-        return isinstance(heap.get(value.oid), _TRACKED)
-    return isinstance(value, Const) and (value.value is None or value.kind in ("bool", "str"))
+    kind = type(value)
+    if kind is Ref:
+        return type(heap.get(value.oid)) in _TRACKED  # type: ignore[union-attr]
+    return kind is Const and (value.value is None or value.kind in ("bool", "str"))  # type: ignore[union-attr]
 
 
-def mentions(key: object, oid: ObjectId) -> bool:
-    """Whether an identity occurs inside a condition's key."""
-    if key == oid:
-        return True
-    return isinstance(key, tuple) and any(mentions(part, oid) for part in key)
+@lru_cache(maxsize=20_000)
+def parts_of(key: Hashable) -> frozenset[Hashable]:
+    """A condition's key and everything inside it."""
+    if not isinstance(key, tuple):
+        return frozenset((key,))
+    found: set[Hashable] = {key}
+    for part in key:
+        found |= parts_of(part)
+    return frozenset(found)
 
 
 def merge(first: State, second: State) -> State:
