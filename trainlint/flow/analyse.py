@@ -27,6 +27,7 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
 
+MAX_STEPS_OF_FILE = 60_000
 LIGHTNING_HOOKS = frozenset(
     """forward training_step validation_step test_step predict_step configure_optimizers
     on_train_start on_train_epoch_end on_validation_epoch_end train_dataloader val_dataloader
@@ -87,6 +88,7 @@ class Entries:
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.notes: list[str] = []
+        self.steps_left = MAX_STEPS_OF_FILE
 
     def everything(self) -> None:
         """The module's top level, then what it did not reach."""
@@ -100,6 +102,7 @@ class Entries:
 
     def _root(self, start: object) -> None:
         run = Interpreter(self.project, self.recorder, self.relevance, self.semantics)
+        run.max_steps = min(run.max_steps, max(self.steps_left, 0))
         run.executed = self.executed
         run.instantiated = self.instantiated
         complete = True
@@ -111,6 +114,7 @@ class Entries:
         except RecursionError:
             complete = False
             self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")
+        self.steps_left -= run.steps
         finish(run, complete)
 
     def _frame(self, run: Interpreter) -> Frame:

@@ -2019,10 +2019,13 @@ def _compare_constants(op: str, a: Const, b: Const) -> Value | None:
 
 def _defines_functions(function: ir.Function) -> bool:
     """Whether a closure may outlive the frame."""
-    return _has_function(function.body)
+    known = _CLOSURES.get(id(function))
+    if known is None or known[0] is not function:
+        known = _CLOSURES[id(function)] = (function, _has_function(function.body))
+    return known[1]
 
 
-_CLOSURES: dict[int, bool] = {}
+_CLOSURES: dict[int, tuple[ir.Function, bool]] = {}
 
 
 def _has_function(node: object) -> bool:
@@ -2033,14 +2036,11 @@ def _has_function(node: object) -> bool:
     if isinstance(node, ir.Argument):
         return _has_function(node.value)
     if isinstance(node, ir.Node):
-        known = _CLOSURES.get(id(node))
-        if known is None:
-            known = any(
-                _has_function(getattr(node, slot))
-                for slot in type(node).__slots__
-                if slot not in ("words", "locals")
-            )
-        return known
+        return any(
+            _has_function(getattr(node, slot))
+            for slot in type(node).__slots__
+            if slot not in ("words", "locals")
+        )
     return False
 
 

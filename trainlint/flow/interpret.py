@@ -183,7 +183,8 @@ class Interpreter:
                 out = self.statement(statement, state, frame)
                 after.extend(out.on)
                 jumps.extend(out.jumps)
-            states = self.join(after) if len(after) > 1 else after
+            # Only where a statement split a state is there something new to merge or to bound.
+            states = self.join(after) if len(after) > len(states) else after
         return Out(states, jumps)
 
     def join(self, states: Iterable[State]) -> list[State]:

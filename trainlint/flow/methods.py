@@ -240,6 +240,9 @@ def _module(
             return [(state, calls.run.fresh(state, frame, node, "result"))]
         case _ if name in c._SELF_RETURNING or name in ("compile", "share_memory_", "to_device"):
             return [(state, self_ref)]
+        case _ if name.startswith("get_") and not arguments.values:
+            # `model.get_classifier()`, `model.get_input_embeddings()`: maybe a part of it.
+            return [(state, Ref(("attr", oid, f"{name}()")))]
         case _ if name in c._LIBRARY_METHODS or name.startswith(("register_", "get_", "num_")):
             return [(state, calls.run.fresh(state, frame, node, "result"))]
         case _:
