@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from trainlint.core.events import BackwardWithoutStep, Event, ReferenceForward, StepWithoutBackward
+from trainlint.core.events import (
+    AttributeAssigned,
+    BackwardWithoutStep,
+    BareReference,
+    ContextNotCalled,
+    DiscardedCall,
+    Event,
+    ReferenceForward,
+    StepWithoutBackward,
+)
 from trainlint.core.facts import Certainty, Share
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
@@ -72,6 +81,14 @@ def _by_name(semantics: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         if key in _SEMANTICS
         for name in names
     }
+
+
+STATEMENT_WORDS = frozenset(
+    """no_grad inference_mode enable_grad eval train requires_grad requires_grad_ disable_adapter
+    merge_and_unload unload zero_grad step backward
+    """.split()
+)
+"""What a statement in a `forward` has to mention to be worth a look."""
 
 
 class Entries:
@@ -163,12 +180,25 @@ class Entries:
         entries = [m for m in methods if m.name not in called] or methods
         for method in entries:
             if method.name in ("forward", "train", "eval") and cls.is_module:
+                if method.name == "forward" and method.words & STATEMENT_WORDS:
+                    self._statements(cls, method)
                 continue
             if id(method) in self.executed or not self.relevance.matters(method, cls.module):
                 continue
             if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
                 continue
             self._method(cls, method)
+
+    def _statements(self, cls: ClassInfo, method: ir.Function) -> None:
+        """Run a `forward` for what its statements alone show; its calls are modelled elsewhere."""
+        heard = self.recorder
+        self.recorder = heard.only(
+            (AttributeAssigned, BareReference, ContextNotCalled, DiscardedCall)
+        )
+        try:
+            self._method(cls, method)
+        finally:
+            self.recorder = heard
 
     def _method(self, cls: ClassInfo, method: ir.Function) -> None:
         def start(run: Interpreter) -> None:

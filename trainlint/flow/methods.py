@@ -224,6 +224,8 @@ def _module(
         case "enable_input_require_grads" | "disable_input_require_grads":
             state.update(models.base(oid, state), input_grads=name.startswith("enable"))
             return [(state, NONE)]
+        case "get_input_embeddings" | "get_output_embeddings" if not arguments.values:
+            return [(state, Ref(("attr", models.base(oid, state), f"({name[4:]})")))]
         case "get_submodule" if arguments.positional:
             return [(state, calls.subscript(self_ref, arguments.positional[0], state, frame,
                                             ir.Subscript(node.func, node.func, node.node)))]

@@ -16,6 +16,7 @@ from trainlint.flow.values import (
     External,
     Func,
     Package,
+    TupleValue,
     Value,
     const,
 )
@@ -142,6 +143,10 @@ class ModuleInfo:
             case ir.Attribute(value=inner, attr=attr):
                 base = self.static_value(inner, depth + 1)
                 return member(base, attr, self.project) if base is not None else None
+            case ir.Sequence(kind=ir.SequenceKind.TUPLE, items=items):
+                found = tuple(self.static_value(item, depth + 1) for item in items)
+                known = tuple(item for item in found if item is not None)
+                return TupleValue(known) if len(known) == len(found) else None
             case _:
                 return None
 

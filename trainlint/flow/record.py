@@ -39,6 +39,10 @@ class Recorder:
                 table[event].append(rule())
         return cls(dict(table))
 
+    def only(self, events: Iterable[type[Event]]) -> Recorder:
+        """A recorder of the same findings that hears these events alone."""
+        return Recorder({e: self.rules[e] for e in events if e in self.rules}, self.candidates)
+
     def listens(self, event: type[Event]) -> bool:
         """Whether any rule wants such events."""
         return event in self.rules
