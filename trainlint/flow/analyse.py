@@ -23,6 +23,7 @@ from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
+from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join
 from trainlint.flow.values import ClassValue, Func, Ref
 
@@ -60,7 +61,9 @@ def analyse(
     info = project.modules.get(module.path) or project.add(module)
     recorder = Recorder.of(rules)
     run = Entries(info, project, recorder, _by_name(semantics or {}))
-    run.everything()
+    if not SHAPE_EVENTS.issuperset(recorder.rules):
+        run.everything()
+    look_at(info, recorder)
     depends = {p for p in project.used if p != module.path}
     return Analysis(recorder.findings(), depends, run.notes)
 

@@ -1596,7 +1596,17 @@ class Calls:
                     origin = self.run.origin(frame, node, f"{name} is applied here")
                     joined = replace(joined, activation=name, activation_origin=origin)
                 return [(state, joined)]
-            case sp.Harmless():
+            case sp.Reshape():
+                joined = self.combine(arguments.positional[:1] or arguments.values, "call")
+                first = arguments.get("input", 0)
+                if isinstance(joined, Tensor) and isinstance(first, Tensor):
+                    joined = replace(
+                        joined,
+                        activation=first.activation,
+                        activation_origin=first.activation_origin,
+                    )
+                return [(state, joined)]
+            case sp.Harmless() | sp.DropoutFunction():
                 return self.unknown_call(arguments, state, frame, node, havoc=False)
             case sp.Operation(name=name):
                 return self._operation(name, path, arguments, state, frame, node)

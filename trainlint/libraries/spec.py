@@ -17,7 +17,10 @@ class Layer:
     """A constructor of one layer; fresh modules are in train mode and trainable.
 
     `sensitive`: it behaves differently in the two modes. `unless_zero`: only if that argument is
-    not a literal 0. `only_if`: only if that keyword is given and not False.
+    not a literal 0. `only_if`: only if that keyword is given and not False. `unless_false`: only
+    if that keyword is not False. `weights_unless_false`, `weights_only_if`: the same for whether
+    it has weights. `activation`: what it ends with; `none` for a linear map, `same` for a layer
+    that passes its input on.
     """
 
     sensitive: bool = False
@@ -26,6 +29,9 @@ class Layer:
     only_if: str = ""
     container: bool = False
     activation: str = ""
+    unless_false: str = ""
+    weights_unless_false: str = ""
+    weights_only_if: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,26 @@ class Activation:
 
 
 @dataclass(frozen=True, slots=True)
+class Reshape:
+    """A function that rearranges its first argument: the values stay what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropoutFunction:
+    """A function that drops values: where its probability and its `training` argument stand.
+
+    `position` and `training_position` are those of a positional argument. `training` is empty
+    if it has none and always drops; `default` is the probability if none is given.
+    """
+
+    probability: str = "p"
+    position: int = 1
+    training: str = "training"
+    training_position: int = 2
+    default: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class Harmless:
     """Does nothing to what it gets."""
 
@@ -245,6 +271,8 @@ Spec: TypeAlias = (
     | BackwardFunction
     | Role
     | Activation
+    | Reshape
+    | DropoutFunction
     | Harmless
     | Operation
     | Settings

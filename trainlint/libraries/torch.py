@@ -8,6 +8,7 @@ from trainlint.libraries.spec import (
     Context,
     Copy,
     Cuts,
+    DropoutFunction,
     Factory,
     Harmless,
     Layer,
@@ -15,6 +16,7 @@ from trainlint.libraries.spec import (
     LossFunction,
     Operation,
     OptimizerClass,
+    Reshape,
     Role,
     Same,
     ScalerClass,
@@ -26,7 +28,13 @@ from trainlint.libraries.spec import (
 
 _PLAIN = Layer()
 _FREE = Layer(parametric=False)
+_LINEAR = Layer(activation="none")
+_PASSING = Layer(parametric=False, activation="same")
 _SENSITIVE = Layer(sensitive=True)
+_BATCH_NORM = Layer(
+    sensitive=True, unless_false="track_running_stats", weights_unless_false="affine"
+)
+_INSTANCE_NORM = Layer(sensitive=True, only_if="track_running_stats", weights_only_if="affine")
 _DROPOUT = Layer(sensitive=True, parametric=False, unless_zero="p")
 _RECURRENT = Layer(sensitive=True, unless_zero="dropout", only_if="dropout")
 
@@ -36,41 +44,41 @@ _LAYERS: dict[str, Spec] = {
     "torch.nn.ModuleDict": Layer(parametric=False, container=True),
     "torch.nn.ParameterList": Layer(container=False),
     "torch.nn.ParameterDict": Layer(container=False),
-    "torch.nn.Identity": _FREE,
-    "torch.nn.Flatten": _FREE,
-    "torch.nn.Unflatten": _FREE,
-    "torch.nn.Linear": _PLAIN,
-    "torch.nn.Bilinear": _PLAIN,
-    "torch.nn.LazyLinear": _PLAIN,
+    "torch.nn.Identity": _PASSING,
+    "torch.nn.Flatten": _PASSING,
+    "torch.nn.Unflatten": _PASSING,
+    "torch.nn.Linear": _LINEAR,
+    "torch.nn.Bilinear": _LINEAR,
+    "torch.nn.LazyLinear": _LINEAR,
     "torch.nn.Embedding": _PLAIN,
     "torch.nn.EmbeddingBag": _PLAIN,
-    "torch.nn.LayerNorm": _PLAIN,
-    "torch.nn.GroupNorm": _PLAIN,
-    "torch.nn.RMSNorm": _PLAIN,
+    "torch.nn.LayerNorm": Layer(weights_unless_false="elementwise_affine"),
+    "torch.nn.GroupNorm": Layer(weights_unless_false="affine"),
+    "torch.nn.RMSNorm": Layer(weights_unless_false="elementwise_affine"),
     "torch.nn.LocalResponseNorm": _FREE,
     "torch.nn.PReLU": _PLAIN,
-    "torch.nn.Conv1d": _PLAIN,
-    "torch.nn.Conv2d": _PLAIN,
-    "torch.nn.Conv3d": _PLAIN,
-    "torch.nn.ConvTranspose1d": _PLAIN,
-    "torch.nn.ConvTranspose2d": _PLAIN,
-    "torch.nn.ConvTranspose3d": _PLAIN,
+    "torch.nn.Conv1d": _LINEAR,
+    "torch.nn.Conv2d": _LINEAR,
+    "torch.nn.Conv3d": _LINEAR,
+    "torch.nn.ConvTranspose1d": _LINEAR,
+    "torch.nn.ConvTranspose2d": _LINEAR,
+    "torch.nn.ConvTranspose3d": _LINEAR,
     "torch.nn.Dropout": _DROPOUT,
     "torch.nn.Dropout1d": _DROPOUT,
     "torch.nn.Dropout2d": _DROPOUT,
     "torch.nn.Dropout3d": _DROPOUT,
     "torch.nn.AlphaDropout": _DROPOUT,
     "torch.nn.FeatureAlphaDropout": _DROPOUT,
-    "torch.nn.BatchNorm1d": _SENSITIVE,
-    "torch.nn.BatchNorm2d": _SENSITIVE,
-    "torch.nn.BatchNorm3d": _SENSITIVE,
-    "torch.nn.LazyBatchNorm1d": _SENSITIVE,
-    "torch.nn.LazyBatchNorm2d": _SENSITIVE,
-    "torch.nn.LazyBatchNorm3d": _SENSITIVE,
-    "torch.nn.SyncBatchNorm": _SENSITIVE,
-    "torch.nn.InstanceNorm1d": Layer(sensitive=True, only_if="track_running_stats"),
-    "torch.nn.InstanceNorm2d": Layer(sensitive=True, only_if="track_running_stats"),
-    "torch.nn.InstanceNorm3d": Layer(sensitive=True, only_if="track_running_stats"),
+    "torch.nn.BatchNorm1d": _BATCH_NORM,
+    "torch.nn.BatchNorm2d": _BATCH_NORM,
+    "torch.nn.BatchNorm3d": _BATCH_NORM,
+    "torch.nn.LazyBatchNorm1d": _BATCH_NORM,
+    "torch.nn.LazyBatchNorm2d": _BATCH_NORM,
+    "torch.nn.LazyBatchNorm3d": _BATCH_NORM,
+    "torch.nn.SyncBatchNorm": _BATCH_NORM,
+    "torch.nn.InstanceNorm1d": _INSTANCE_NORM,
+    "torch.nn.InstanceNorm2d": _INSTANCE_NORM,
+    "torch.nn.InstanceNorm3d": _INSTANCE_NORM,
     "torch.nn.RNN": _RECURRENT,
     "torch.nn.LSTM": _RECURRENT,
     "torch.nn.GRU": _RECURRENT,
@@ -224,6 +232,28 @@ _TENSORS: dict[str, Spec] = {
     "torch.nn.functional.log_softmax": Activation("log_softmax"),
     "torch.nn.functional.sigmoid": Activation("sigmoid"),
     "torch.nn.functional.relu": Activation("relu"),
+    **{
+        f"torch.{name}": Reshape()
+        for name in (
+            "squeeze unsqueeze flatten unflatten reshape ravel transpose permute movedim swapaxes"
+        ).split()
+    },
+    "torch.nn.functional.interpolate": Reshape(),
+    "torch.nn.functional.upsample": Reshape(),
+    **{
+        f"torch.nn.functional.{name}": DropoutFunction()
+        for name in "dropout dropout1d dropout2d dropout3d".split()
+    },
+    "torch.nn.functional.scaled_dot_product_attention": DropoutFunction(
+        "dropout_p", 4, "", -1, 0.0
+    ),
+    "torch.nn.functional.multi_head_attention_forward": DropoutFunction(
+        "dropout_p", 10, "training", 13
+    ),
+    "flash_attn.flash_attn_func": DropoutFunction("dropout_p", 3, "", -1, 0.0),
+    "flash_attn.flash_attn_qkvpacked_func": DropoutFunction("dropout_p", 1, "", -1, 0.0),
+    "flash_attn.flash_attn_kvpacked_func": DropoutFunction("dropout_p", 2, "", -1, 0.0),
+    "flash_attn.flash_attn_varlen_func": DropoutFunction("dropout_p", 7, "", -1, 0.0),
     "torch.save": Harmless(),
     "torch.jit.save": Harmless(),
     "torch.autograd.Variable": Same(),
@@ -289,6 +319,7 @@ TORCH = Table(
          "torch.distributed.fsdp.FullyShardedDataParallel"),
         ("torch.utils.data.dataloader.DataLoader", "torch.utils.data.DataLoader"),
         ("torch.nn.functional.tanh", "torch.tanh"),
+        ("flash_attn.flash_attn_interface", "flash_attn"),
         ("torch.autograd.no_grad", "torch.no_grad"),
         ("torch.autograd.grad_mode.no_grad", "torch.no_grad"),
         ("torch.autograd.enable_grad", "torch.enable_grad"),

@@ -1,0 +1,279 @@
+"""Layers and parameters that a module class keeps in plain lists, dicts and tuples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trainlint.core.facts import Site
+from trainlint.flow import ir
+from trainlint.flow.layers import made_by
+from trainlint.flow.project import ClassInfo
+from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, walk
+from trainlint.libraries import LIBRARY
+from trainlint.libraries import spec as sp
+
+_REGISTERS = frozenset(
+    """add_module register_module register_parameter setattr __setattr__ _modules __dict__
+    _parameters
+    """.split()
+)
+_BY_HAND = frozenset(
+    """parameters named_parameters _apply to cuda state_dict children named_children modules
+    named_modules
+    """.split()
+)
+_READERS = frozenset(
+    """builtins.enumerate builtins.zip builtins.len builtins.range builtins.reversed builtins.iter
+    builtins.print builtins.isinstance builtins.any builtins.all builtins.str builtins.min
+    builtins.max builtins.next builtins.bool
+    """.split()
+)
+_CONTAINERS = {
+    "builtins.list": "list",
+    "builtins.tuple": "tuple",
+    "builtins.dict": "dict",
+    "builtins.set": "list",
+    "collections.OrderedDict": "dict",
+    "collections.defaultdict": "dict",
+    "collections.deque": "list",
+}
+_ADDERS = frozenset({"append", "extend", "insert", "add"})
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is known of one attribute or local variable that is a plain container."""
+
+    container: str
+    site: Site
+    holds: bool = False
+    methods: set[str] = field(default_factory=set)
+    """The methods that fill it."""
+
+
+def unregistered(info: ClassInfo) -> tuple[tuple[str, str, Site], ...]:
+    """Attributes that certainly hold fresh layers and that nothing registers."""
+    if info.node.words & _REGISTERS or _BY_HAND & {f.name for _, f in all_methods(info)}:
+        return ()
+    reader = ClassReader(info)
+    return tuple(
+        (name, kept.container, kept.site)
+        for name, kept in reader.attributes.items()
+        if kept.holds and name not in reader.handed_on and reader.is_used(name, kept)
+    )
+
+
+class ClassReader:
+    """Follows the containers of one class through its methods."""
+
+    def __init__(self, info: ClassInfo) -> None:
+        self.info = info
+        self.attributes: dict[str, Kept] = {}
+        self.handed_on: set[str] = set()
+        for function in info.methods.values():
+            self._method(function)
+
+    def is_used(self, name: str, kept: Kept) -> bool:
+        """Whether a method other than those that fill it works with the attribute."""
+        return any(
+            name in function.words
+            for function in self.info.methods.values()
+            if function.name not in kept.methods
+        )
+
+    def _method(self, function: ir.Function) -> None:
+        receiver = receiver_of(function)
+        if not receiver:
+            return
+        scope = Scope(self.info.module, function)
+        local = MethodReader(function, receiver, scope)
+        self.handed_on |= local.handed_on
+        if function.name == "forward":
+            return
+        for name, bound in local.assigned.items():
+            for node, value in bound:
+                self._assigned(name, node, value, local)
+        for name, added in local.added.items():
+            kept = self.attributes.get(name)
+            if kept is not None and any(local.is_fresh(value) for value in added):
+                kept.holds = True
+                kept.methods.add(function.name)
+
+    def _assigned(
+        self, name: str, node: ir.Assign, value: ir.Expr, local: MethodReader
+    ) -> None:
+        container = local.container(value)
+        if container is None:
+            # Bound to something else as well: what it is in the end is not known.
+            self.handed_on.add(name)
+            return
+        site = Site(self.info.module.path, node.node)
+        kept = self.attributes.setdefault(name, Kept(container, site))
+        kept.methods.add(local.function.name)
+        if local.holds(value) and not kept.holds:
+            kept.holds, kept.container, kept.site = True, container, site
+
+
+class MethodReader:
+    """What one method assigns, adds and hands on."""
+
+    def __init__(self, function: ir.Function, receiver: str, scope: Scope) -> None:
+        self.function = function
+        self.receiver = receiver
+        self.scope = scope
+        self.assigned: dict[str, list[tuple[ir.Assign, ir.Expr]]] = {}
+        self.added: dict[str, list[ir.Expr]] = {}
+        self.handed_on: set[str] = set()
+        self.locals_added: dict[str, list[ir.Expr]] = {}
+        self.locals_given: set[str] = set()
+        for node in walk(function.body):
+            self._look(node)
+
+    def _look(self, node: ir.Node) -> None:
+        match node:
+            case ir.Assign(targets=targets, value=value):
+                for target in targets:
+                    self._target(target, value, node)
+            case ir.AugAssign(op="+", target=target, value=value):
+                self._add(target, (value,))
+            case ir.Call(func=ir.Attribute(value=owner, attr=attr), args=args) if attr in _ADDERS:
+                self._add(owner, tuple(a.value for a in args))
+            case ir.Call():
+                self._given(node)
+            case _:
+                pass
+
+    def _target(self, target: ir.Expr, value: ir.Expr, node: ir.Assign) -> None:
+        match target, value:
+            case ir.Sequence(items=items), ir.Sequence(items=values) if len(items) == len(values):
+                for item, part in zip(items, values, strict=True):
+                    self._target(item, part, node)
+            case ir.Subscript(value=owner), _:
+                self._add(owner, (value,))
+            case ir.Attribute(), _:
+                name = attribute_of(target, self.receiver)
+                if name:
+                    self.assigned.setdefault(name, []).append((node, value))
+                if isinstance(value, ir.Name) and self.container(value) is None:
+                    # The layer is an attribute of its own too.
+                    self.locals_given.add(value.id)
+            case _:
+                pass
+
+    def _add(self, owner: ir.Expr, values: tuple[ir.Expr, ...]) -> None:
+        name = attribute_of(owner, self.receiver)
+        if name:
+            self.added.setdefault(name, []).extend(values)
+        elif isinstance(owner, ir.Name):
+            self.locals_added.setdefault(owner.id, []).extend(values)
+
+    def _given(self, call: ir.Call) -> None:
+        """Arguments of a call that may register or keep what it gets."""
+        path = self.scope.path(call.func)
+        if path in _READERS:
+            return
+        spec = LIBRARY.call(path) if path else None
+        deep = isinstance(spec, sp.Layer) and spec.container
+        if path in _CONTAINERS and not deep:
+            return
+        for argument in call.args:
+            parts = walk(argument.value) if deep else (argument.value,)
+            for part in parts:
+                if isinstance(part, ir.Name):
+                    self.locals_given.add(part.id)
+                elif isinstance(part, ir.Attribute):
+                    name = attribute_of(part, self.receiver)
+                    if name:
+                        self.handed_on.add(name)
+
+    def container(self, expr: ir.Expr) -> str | None:
+        """`list`, `dict` or `tuple` if the expression certainly makes one."""
+        match expr:
+            case ir.Sequence(kind=ir.SequenceKind.TUPLE):
+                return "tuple"
+            case ir.Sequence(kind=ir.SequenceKind.LIST | ir.SequenceKind.SET):
+                return "list"
+            case ir.Mapping():
+                return "dict"
+            case ir.Comprehension(kind=kind):
+                return _COMPREHENSIONS.get(kind)
+            case ir.BinOp(op="*" | "+", left=left, right=right):
+                return self.container(left) or self.container(right)
+            case ir.Call(func=func):
+                return _CONTAINERS.get(self.scope.path(func))
+            case ir.Name(id=name):
+                only = self.scope.only(name)
+                return self.container(only) if only is not None else None
+            case _:
+                return None
+
+    def holds(self, expr: ir.Expr) -> bool:
+        """Whether a container certainly has fresh layers or parameters in it."""
+        match expr:
+            case ir.Sequence(items=items):
+                # A list of one around a network hides it on purpose.
+                return len(items) != 1 and any(self.is_fresh(item) for item in items)
+            case ir.Mapping(items=pairs):
+                return any(self.is_fresh(value) for _, value in pairs)
+            case ir.Comprehension(element=element):
+                return self.is_fresh(element)
+            case ir.BinOp(op="*", left=ir.Sequence(items=items)):
+                return any(self.is_fresh(item) for item in items)
+            case ir.BinOp(op="+", left=left, right=right):
+                return self.holds(left) or self.holds(right)
+            case ir.Call(args=args) if self.container(expr) is not None:
+                return any(self.holds(argument.value) for argument in args)
+            case ir.Name(id=name) if name not in self.locals_given:
+                return self._local_holds(name)
+            case _:
+                return False
+
+    def _local_holds(self, name: str) -> bool:
+        only = self.scope.only(name)
+        if only is None or self.container(only) is None:
+            return False
+        return self.holds(only) or any(
+            self.is_fresh(value) for value in self.locals_added.get(name, ())
+        )
+
+    def is_fresh(self, expr: ir.Expr) -> bool:
+        """A new layer with weights or modes, or a container of such."""
+        made = made_by(expr, self.scope)
+        if made is not None:
+            return made.matters
+        match expr:
+            case ir.Name(id=name) if name not in self.locals_given:
+                return self._fresh_local(name)
+            case ir.Sequence() | ir.Mapping() | ir.Comprehension() | ir.BinOp():
+                return self.holds(expr)
+            case _:
+                return False
+
+    def _fresh_local(self, name: str) -> bool:
+        """A variable that is a fresh layer wherever it is assigned."""
+        owner = self.scope.owner(name)
+        if owner is None or name in owner.bindings.parameters:
+            return False
+        made = [made_by(value, owner) for value in owner.bindings.values.get(name, ())]
+        if made and all(one is not None and one.matters for one in made):
+            return not self._also_attribute(name)
+        return self.scope.only(name) is not None and self._local_holds(name)
+
+    def _also_attribute(self, name: str) -> bool:
+        """`self.first = layer = nn.Linear(...)`."""
+        return any(
+            isinstance(node, ir.Assign)
+            and any(isinstance(t, ir.Name) and t.id == name for t in node.targets)
+            and any(isinstance(t, ir.Attribute) for t in node.targets)
+            for node in walk(self.function.body)
+        )
+
+
+_COMPREHENSIONS = {
+    ir.ComprehensionKind.LIST: "list",
+    ir.ComprehensionKind.SET: "list",
+    ir.ComprehensionKind.DICT: "dict",
+    ir.ComprehensionKind.GENERATOR: "tuple",
+}
+
+
