@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo
+from trainlint.libraries import LIBRARY
 
 DOMAIN_WORDS = frozenset(
     """
@@ -60,6 +61,8 @@ class Relevance:
                         other = module.project.module(path)
                         for theirs in other.bindings.values() if other is not None else ():
                             _mention(pending, _methods(theirs))
+                    elif LIBRARY.matters(f"{binding.module}.{binding.name or ''}".rstrip(".")):
+                        names.add(name)
                 case _:
                     pass
         for name, words in list(pending.items()):

@@ -896,7 +896,12 @@ class Training:
 
 def _wrappers(part: ObjectId, state: State) -> set[ObjectId]:
     """Wrappers around a module, which hold it as it was when they were made."""
-    return {oid for oid, module in state.modules() if module.wraps == part}
+    found: set[ObjectId] = set()
+    around = {part}
+    while around:
+        around = {oid for oid, m in state.modules() if m.wraps in around} - found
+        found |= around
+    return found
 
 
 def _is_evaluation_name(name: str) -> bool:

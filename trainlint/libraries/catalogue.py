@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
-from trainlint.libraries.spec import Spec, Table
+from trainlint.libraries.spec import (
+    Inject,
+    LoadAdapters,
+    PrepareQuantised,
+    Settings,
+    Spec,
+    Table,
+    TrainerClass,
+)
 
 
 class Catalogue:
@@ -61,6 +69,13 @@ class Catalogue:
     def knows(self, path: str) -> bool:
         """Whether any table mentions the path."""
         return self.call(self.canonical(path)) is not None
+
+    def matters(self, path: str) -> bool:
+        """Whether the path has to do with adapters or trainers: so does what mentions it."""
+        spec = self.call(self.canonical(path))
+        return isinstance(
+            spec, Settings | Inject | LoadAdapters | PrepareQuantised | TrainerClass
+        )
 
     def is_module_base(self, path: str) -> bool:
         """Whether a class of that path is a torch.nn.Module."""
