@@ -37,7 +37,7 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
 
-MAX_STEPS_OF_FILE = 60_000
+MAX_STEPS_OF_FILE = 30_000
 LIGHTNING_HOOKS = frozenset(
     """forward training_step validation_step test_step predict_step configure_optimizers
     on_train_start on_train_epoch_end on_validation_epoch_end train_dataloader val_dataloader
@@ -253,8 +253,9 @@ def finish(run: Interpreter, complete: bool) -> None:
     if complete:
         training.protocol.finish(run.recorder)
         run.calls.adapters.finish()
-    if complete and not run.truncated:
+    if complete:
         _evaluations(run)
+    if complete and not run.truncated:
         _unused_optimizers(run)
     if complete:
         run.calls.epochs.finish()

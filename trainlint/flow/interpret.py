@@ -19,6 +19,7 @@ from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.state import (
+    MAX_DISJUNCTS,
     ListObject,
     ModuleObject,
     ParametersObject,
@@ -48,7 +49,9 @@ from trainlint.flow.values import (
 MAX_DEPTH = 14
 MAX_ROUNDS = 4
 MAX_UNROLLED = 8
-MAX_STEPS = 20_000
+MAX_STEPS = 12_000
+GENEROUS_STEPS = 1_500
+"""After that many statements fewer disjuncts are kept."""
 MAX_KEY = 60
 
 _BUILTINS = frozenset(dir(builtins))
@@ -188,10 +191,19 @@ class Interpreter:
         return Out(states, jumps)
 
     def join(self, states: Iterable[State]) -> list[State]:
-        """Merge what is equal; note when disjuncts had to be dropped."""
-        kept, dropped = join(states)
-        self.truncated |= dropped
+        """Merge what is equal and bound the rest, the more tightly the longer it takes."""
+        kept, dropped = join(states, self._limit())
+        for state in dropped:
+            self.truncated = True
+            # A backward that would have followed in the dropped state is not seen any more.
+            for value in (*state.vars.values(), *state.attrs.values()):
+                self.calls.escape(value, state)
         return kept
+
+    def _limit(self) -> int:
+        if self.steps < GENEROUS_STEPS:
+            return MAX_DISJUNCTS
+        return MAX_DISJUNCTS // 2 if self.steps < 2 * GENEROUS_STEPS else MAX_DISJUNCTS // 4
 
     def statement(self, s: ir.Statement, state: State, frame: Frame) -> Out:
         """Run one statement on one disjunct."""

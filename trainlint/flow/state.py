@@ -210,7 +210,11 @@ HeapObject: TypeAlias = (
 )
 
 MAX_ASSUMED = 32
-_TRACKED = (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
+_TRACKED: frozenset[type] = frozenset(
+    (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
+)
+_TELLING = frozenset(("bool", "str", "NoneType"))
+"""Constants that tell states apart: flags and phases, not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,20 +303,16 @@ class State:
         Unknowns, strings and numbers do not: where only they differ, states merge and the
         differing variable becomes unknown.
         """
-        tracked = frozenset((o, v) for o, v in self.heap.items() if type(v) in _TRACKED)
         heap = self.heap
-        names = frozenset(
-            item for item in self.vars.items() if _matters(item[1], heap)
-        )
-        attrs = frozenset(item for item in self.attrs.items() if _matters(item[1], heap))
-        return (tracked, names, attrs, self.grad, self.pending)
-
-
-def _matters(value: Value, heap: dict[ObjectId, HeapObject]) -> bool:
-    kind = type(value)
-    if kind is Ref:
-        return type(heap.get(value.oid)) in _TRACKED  # type: ignore[union-attr]
-    return kind is Const and (value.value is None or value.kind in ("bool", "str"))  # type: ignore[union-attr]
+        tracked = {o: v for o, v in heap.items() if type(v) in _TRACKED}
+        held = [
+            item
+            for table in (self.vars, self.attrs)
+            for item in table.items()
+            if ((kind := type(value := item[1])) is Ref and value.oid in tracked)  # type: ignore[union-attr]
+            or (kind is Const and value.kind in _TELLING)  # type: ignore[union-attr]
+        ]
+        return (frozenset(tracked.items()), frozenset(held), self.grad, self.pending)
 
 
 @lru_cache(maxsize=20_000)
@@ -394,20 +394,26 @@ def _join_objects(mine: HeapObject, theirs: HeapObject) -> HeapObject:
 MAX_DISJUNCTS = 8
 
 
-def join(states: Iterable[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], bool]:
-    """Merge equal states, keep at most `limit`; the flag says whether any was dropped."""
+def join(states: Iterable[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], list[State]]:
+    """Merge equal states and keep at most `limit`; the second list holds those dropped.
+
+    Those go first that needed the most decisions: a finding of theirs would not count.
+    """
+    given = states if isinstance(states, list) else list(states)
+    if len(given) < 2:
+        return given, []
     table: dict[tuple[object, ...], State] = {}
-    count = 0
-    for state in states:
-        count += 1
-        key = state.key() if count else ()
+    for state in given:
+        key = state.key()
         known = table.get(key)
         if known is None:
             table[key] = state
         elif known is not state:
             table[key] = merge(known, state)
     kept = list(table.values())
-    return (kept[:limit], len(kept) > limit)
+    if len(kept) > limit:
+        kept.sort(key=lambda state: len(state.decisions))
+    return kept[:limit], kept[limit:]
 
 
 def train_mode() -> ModeFact:
