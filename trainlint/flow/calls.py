@@ -474,7 +474,7 @@ class Calls:
         """
         tensors: list[Tensor] = []
         others = False
-        for value in _flattened(values):
+        for value in _flattened(self._unpacked(values, state)):
             if isinstance(value, Tensor):
                 tensors.append(value)
             elif not isinstance(value, Const):
@@ -497,10 +497,23 @@ class Calls:
             cut=first.cut if certain is Certainty.NO else None,
             cut_origin=first.cut_origin if certain is Certainty.NO else None,
             references=frozenset(f for t in tensors for f in t.references),
+            fed=frozenset(f for t in tensors for f in t.fed),
             scaler=next((t.scaler for t in tensors if t.scaler is not None), None),
             divided=any(t.divided for t in tensors) or op == "/",
             leaf=any(t.leaf for t in tensors) and certain is Certainty.NO,
         )
+
+    @staticmethod
+    def _unpacked(values: tuple[Value, ...], state: State | None) -> tuple[Value, ...]:
+        """Lists give what is in them: `torch.stack(losses)`."""
+        found: list[Value] = []
+        for value in values:
+            thing = state.heap.get(value.oid) if state and isinstance(value, Ref) else None
+            if isinstance(thing, ListObject):
+                found.extend(thing.items if thing.items is not None else thing.summary)
+            else:
+                found.append(value)
+        return tuple(found)
 
     @staticmethod
     def _computed_without_graph(tensors: list[Tensor], state: State) -> Tensor:
@@ -510,6 +523,7 @@ class Calls:
             cut=cut.cut if cut else Cut.NO_GRAD,
             cut_origin=cut.cut_origin if cut else state.grad.origin,
             references=frozenset(f for t in tensors for f in t.forwards | t.references),
+            fed=frozenset(f for t in tensors for f in t.fed),
             divided=any(t.divided for t in tensors),
         )
 
@@ -1856,7 +1870,8 @@ class Calls:
                 return
         if isinstance(result, Tensor) and isinstance(call.func, ir.Attribute):
             attr = call.func.attr
-            if attr not in _KEEPING_METHODS and attr != "backward":
+            in_place = attr.endswith("_")
+            if attr not in _KEEPING_METHODS and attr != "backward" and not in_place:
                 self.escape(result, state)
         elif isinstance(result, Tensor) and spelled(call.func) not in ("print", "len"):
             for made in result.forwards:

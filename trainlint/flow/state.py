@@ -369,6 +369,7 @@ def join_values(values: Iterable[Value]) -> Value | None:
             result,
             forwards=result.forwards | other.forwards,
             references=result.references | other.references,
+            fed=result.fed | other.fed,
             attached=result.attached if result.attached is other.attached else Certainty.UNKNOWN,
             cut=result.cut if result.cut is other.cut else None,
             scaler=result.scaler or other.scaler,

@@ -159,6 +159,7 @@ class Training:
             forwards=through.forwards | {made},
             attached=attached,
             references=through.references,
+            fed=through.fed | through.forwards | through.references,
             activation=self.run.calls.activation_of(oid, state),
             activation_origin=self.run.origin(frame, node, "computed here"),
         )
@@ -303,7 +304,9 @@ class Training:
             if seen is None:
                 continue
             seen.trained = True
-            if any(self.models.overlap(made.oid, other, state) for other in trained):
+            if made in tensor.fed or any(
+                self.models.overlap(made.oid, other, state) for other in trained
+            ):
                 continue
             module = state.module(made.oid)
             follows = module is not None and module.follows
@@ -405,7 +408,7 @@ class Training:
         state.heap[oid] = OptimizerObject(
             kind=kind,
             groups=groups,
-            created=self.run.origin(frame, node, f"`{name}` takes its parameters here"),
+            created=self.run.origin(frame, node, f"{_quoted(name)} takes its parameters here"),
             gradients=Gradients.ABSENT,
             has_stepped=Certainty.NO,
             closure=closure,
@@ -892,6 +895,10 @@ class Training:
             epoch_given=epoch_given,
         )
         self.protocol.scheduled(event, scheduler.optimizer, state)
+
+
+def _quoted(name: str) -> str:
+    return name if " " in name else f"`{name}`"
 
 
 def _wrappers(part: ObjectId, state: State) -> set[ObjectId]:

@@ -149,6 +149,8 @@ class Tensor:
     cut_origin: Origin | None = field(default=None, compare=False)
     references: frozenset[Forward] = frozenset()
     """Forwards whose values but not whose graph are in it."""
+    fed: frozenset[Forward] = frozenset()
+    """Forwards whose results were inputs of another forward: features, not targets."""
     scaler: ObjectId = None
     activation: str = ""
     activation_origin: Origin | None = field(default=None, compare=False)

@@ -27,6 +27,7 @@ class GradModeLeaked(
 
 
     def evaluate(model, batches):
+        model.eval()
         torch.set_grad_enabled(False)
         return sum(nn.functional.cross_entropy(model(x), y).item() for x, y in batches)
 
@@ -35,6 +36,7 @@ class GradModeLeaked(
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch in range(3):
+        model.train()
         for x, y in batches:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), y)
@@ -50,6 +52,7 @@ class GradModeLeaked(
 
 
     def evaluate(model, batches):
+        model.eval()
         with torch.no_grad():
             return sum(nn.functional.cross_entropy(model(x), y).item() for x, y in batches)
 
@@ -58,6 +61,7 @@ class GradModeLeaked(
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch in range(3):
+        model.train()
         for x, y in batches:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), y)
