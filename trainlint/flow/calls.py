@@ -30,6 +30,7 @@ from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
 from trainlint.flow.models import EACH, Models
 from trainlint.flow.project import ClassInfo, member
+from trainlint.flow.activation import SAME, output_activation
 from trainlint.flow.shape import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
@@ -73,6 +74,7 @@ from trainlint.flow.values import (
 )
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
+from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Evaluated, Frame, Interpreter
@@ -120,16 +122,10 @@ _TENSOR_CUTS = {
     "new_tensor": Cut.REBUILT,
 }
 _METRIC_METHODS = frozenset("argmax max topk eq item tolist numpy".split())
-_KEEPS_ACTIVATION = frozenset(
-    "to cuda cpu float half double squeeze unsqueeze view reshape flatten contiguous clone permute"
-    " transpose".split()
-)
-_TENSOR_ACTIVATIONS = {
-    "softmax": "softmax",
-    "log_softmax": "log_softmax",
-    "sigmoid": "sigmoid",
-    "relu": "relu",
-}
+_KEEPS_ACTIVATION = RESHAPE_METHODS
+_TENSOR_ACTIVATIONS = ACTIVATION_METHODS
+UNORDERED = "unordered"
+"""In place of a container's activation: which of its parts comes last is not known."""
 _SHAPES = frozenset("shape size dim ndim numel device dtype is_cuda requires_grad grad_fn".split())
 
 
@@ -540,23 +536,46 @@ class Calls:
         if module is None:
             return ""
         if module.activation:
-            return module.activation
+            return "" if module.activation == UNORDERED else module.activation
         base = self.models.base(oid, state)
         if module.library == "torch.nn.Sequential":
-            parts = [(n, o) for n, o in self.models.children(base, state) if n.isdigit()]
-            if parts:
-                return self.activation_of(max(parts, key=lambda p: int(p[0]))[1], state)
-        if module.library == "torch.nn.Linear":
-            return "none"
+            return self._last_activation(base, state)
         if module.cls is not None:
-            from trainlint.flow.shape import output_activation
+            if module.cls.method("forward") is None:
+                sequential = "torch.nn.Sequential" in module.cls.externals
+                return self._last_activation(base, state) if sequential else ""
+            return output_activation(
+                module.cls, lambda name: self._part_activation(base, name, state)
+            )
+        return ""
 
-            return output_activation(module.cls, lambda name: self._part_activation(base, name, state))
+    def _ordered_parts(self, oid: ObjectId, state: State) -> list[ObjectId]:
+        """The parts of a list of modules in their order; empty if that is not known."""
+        module = state.module(oid)
+        parts = self.models.children(oid, state)
+        added = any(n.startswith("$") and n != EACH for n, _ in parts)
+        if added or (module is not None and module.activation == UNORDERED):
+            return []
+        return [o for _, o in sorted((int(n), o) for n, o in parts if n.isdigit())]
+
+    def _last_activation(self, oid: ObjectId, state: State) -> str:
+        for part in reversed(self._ordered_parts(oid, state)):
+            found = self.activation_of(part, state)
+            if found != SAME:
+                return found
         return ""
 
     def _part_activation(self, oid: ObjectId, name: str, state: State) -> str:
-        value = state.attrs.get((oid, name))
-        return self.activation_of(value.oid, state) if isinstance(value, Ref) else ""
+        attr, _, index = name.partition(".")
+        value = state.attrs.get((oid, attr))
+        if not isinstance(value, Ref):
+            return ""
+        if not index:
+            return self.activation_of(value.oid, state)
+        parts, number = self._ordered_parts(value.oid, state), int(index)
+        if not -len(parts) <= number < len(parts):
+            return ""
+        return self.activation_of(parts[number], state)
 
     # --- containers --------------------------------------------------------------------
 
@@ -1734,6 +1753,7 @@ class Calls:
         self, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Node
     ) -> None:
         values = list(arguments.positional)
+        unordered = False
         if len(values) == 1:
             inner = self.known_items(values[0], state)
             if inner is not None:
@@ -1742,7 +1762,12 @@ class Calls:
                 thing = state.heap.get(values[0].oid)
                 if isinstance(thing, ListObject) and thing.summary:
                     values = sorted(thing.summary, key=str)
+                    unordered = len(values) > 1
         unknown = not arguments.complete
+        last = values[-1] if values else None
+        unordered |= unknown and (not arguments.exprs or bool(arguments.exprs[-1].star))
+        if unordered or not isinstance(last, Ref):
+            state.update(oid, activation=UNORDERED)
         for i, value in enumerate(values):
             if isinstance(value, Ref) and state.module(value.oid) is not None:
                 state.attrs[oid, str(i)] = value

@@ -11,7 +11,6 @@ from trainlint.core.events import (
     ModuleClassDefined,
 )
 from trainlint.core.facts import Certainty, Site
-from trainlint.flow.activation import output_activation
 from trainlint.flow.containers import unregistered
 from trainlint.flow.dropouts import dropouts_of
 from trainlint.flow.layers import created_in_forward
@@ -63,4 +62,4 @@ def own_sensitivity(info: ClassInfo) -> Certainty:
     return Certainty.UNKNOWN if info.has_unknown_base else Certainty.NO
 
 
-__all__ = ["SHAPE_EVENTS", "look_at", "output_activation", "own_sensitivity"]
+__all__ = ["SHAPE_EVENTS", "look_at", "own_sensitivity"]

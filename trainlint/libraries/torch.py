@@ -294,6 +294,21 @@ _TENSORS: dict[str, Spec] = {
     "apex.amp.master_params": Operation("master_params", "optimizer"),
 }
 
+ACTIVATION_METHODS = {
+    "softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "sigmoid": "sigmoid",
+    "relu": "relu",
+}
+"""Methods of a tensor that are activations."""
+
+RESHAPE_METHODS = frozenset(
+    """to cuda cpu float half double squeeze unsqueeze view reshape flatten contiguous clone permute
+    transpose view_as reshape_as unflatten type movedim
+    """.split()
+)
+"""Methods of a tensor that leave its values as they are."""
+
 TORCH = Table(
     calls={**_LAYERS, **_LOSSES, **_OPTIMIZERS, **_SCHEDULERS, **_GRAD, **_TENSORS},
     methods=(("torch.hub", "load", Factory()),),
