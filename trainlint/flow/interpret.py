@@ -158,6 +158,8 @@ class Interpreter:
                 self.calls.models.retire(state, oid)
             else:
                 del state.heap[oid]
+        else:
+            self.calls.models.retire_below(state, oid)
         return Ref(oid)
 
     @property

@@ -139,6 +139,11 @@ class Models:
         for part in parts:
             _rename(state, part, ("old", part) if part != oid else old)
 
+    def retire_below(self, state: State, oid: ObjectId) -> None:
+        """An unknown object is another one now, and so is what was found out about its parts."""
+        for part in [p for p in state.heap if isinstance(p, tuple) and _below(p, oid)]:
+            _rename(state, part, ("old", part))
+
     # --- mode --------------------------------------------------------------------------
 
     def set_mode(

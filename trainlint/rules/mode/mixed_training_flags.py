@@ -119,5 +119,5 @@ def _sensitivity(parts: tuple[PartFact, ...]) -> Certainty:
 def _acts_in_evaluation(model: ModelFacts) -> bool:
     """Something that depends on the mode, and that nobody put in train mode, is in train mode."""
     return any(
-        part.mode.mode is Mode.TRAIN and part.sensitive is not Certainty.NO for part in model.parts
+        part.mode.mode is Mode.TRAIN and part.sensitive is Certainty.YES for part in model.parts
     )
