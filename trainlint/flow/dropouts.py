@@ -25,6 +25,7 @@ from trainlint.libraries import spec as sp
 
 _ON_PURPOSE = re.compile(r"^MC|_mc_|^mc_|monte_?carlo|bayes|uncertain|stochastic", re.IGNORECASE)
 _RUNS_IN_TRAINING = re.compile(r"train|augment|loss|corrupt|nois", re.IGNORECASE)
+_WORD = re.compile(r"drop|attention|attn")
 _MAX_DEPTH = 4
 
 
@@ -32,19 +33,37 @@ def dropouts_of(info: ClassInfo) -> Iterator[FunctionalDropout]:
     """The functional dropouts in a class's own methods."""
     if _ON_PURPOSE.search(info.name):
         return
+    names = _names_of_dropouts(info)
     for function in info.methods.values():
-        if function.name != "__init__":
+        if function.name != "__init__" and _may_drop(function, names):
             yield from _dropouts_in(function, info)
+
+
+def _names_of_dropouts(info: ClassInfo) -> set[str]:
+    """What the file calls the functional dropouts that it imports."""
+    return {
+        bound
+        for bound, binding in info.module.bindings.items()
+        if isinstance(binding, ir.Import) and _WORD.search(f"{binding.module}.{binding.name}")
+    }
+
+
+def _may_drop(function: ir.Function, names: set[str]) -> bool:
+    return bool(function.words & names) or any(map(_WORD.search, function.words))
 
 
 def _dropouts_in(function: ir.Function, info: ClassInfo) -> Iterator[FunctionalDropout]:
     scope = Scope(info.module, function)
     always = bool(_ON_PURPOSE.search(function.name) or _RUNS_IN_TRAINING.search(function.name))
-    always = always or guarded_at_callers(function.name, info)
-    for call, guarded in calls_in(function.body):
-        path = scope.path(call.func)
-        spec = LIBRARY.call(path) if path else None
-        if isinstance(spec, sp.DropoutFunction):
+    found = [
+        (call, guarded, path, spec)
+        for call, guarded in calls_in(function.body)
+        if (path := scope.path(call.func))
+        and isinstance(spec := LIBRARY.call(path), sp.DropoutFunction)
+    ]
+    if found:
+        always = always or guarded_at_callers(function.name, info)
+        for call, guarded, path, spec in found:
             given = given_to(call, spec.probability, spec.position)
             probability = Probability(info, function, scope).of(given, spec.default)
             yield FunctionalDropout(
@@ -89,9 +108,11 @@ def guarded_at_callers(name: str, info: ClassInfo, depth: int = 0) -> bool:
         return False
     found = False
     for _, function in all_methods(info):
+        if name not in function.words or function.name == name:
+            continue
         receiver = receiver_of(function)
         for call, guarded in calls_in(function.body):
-            if attribute_of(call.func, receiver) != name or function.name == name:
+            if attribute_of(call.func, receiver) != name:
                 continue
             found = True
             if not guarded and not guarded_at_callers(function.name, info, depth + 1):

@@ -162,6 +162,13 @@ def _spelled(func: ir.Expr) -> str:
 
 def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
     """Whether a project's module class certainly makes layers with modes and with weights."""
+    if info.contents is None:
+        info.contents = (False, False)  # for a class that contains itself
+        info.contents = _contents(info, depth)
+    return info.contents
+
+
+def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
     if depth > _MAX_DEPTH or info.node.words & _FILLED_BY_HAND:
         return False, False
     sensitive = parametric = False

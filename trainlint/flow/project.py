@@ -206,6 +206,8 @@ class ClassInfo:
     assigned: dict[str, ir.Expr] = field(default_factory=dict)
     _mro: tuple[ClassInfo, ...] | None = None
     _externals: frozenset[str] | None = None
+    contents: tuple[bool, bool] | None = None
+    """Whether it makes layers with modes and with weights, once somebody has looked."""
 
     def __post_init__(self) -> None:
         for statement in _flatten(self.node.body):
