@@ -355,6 +355,8 @@ class Calls:
             self.training.clear_unknown(state)
             return
         module = state.module(thing.oid)
+        if attr == "train" and module is not None:
+            state.update(thing.oid, mode_fixed=True)
         if _is_flag(attr):
             if module is None:
                 self._assigned_on_unknown(thing, attr, value, state, frame, target, s, name)

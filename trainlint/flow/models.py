@@ -162,7 +162,7 @@ class Models:
     ) -> list[State]:
         """`train(mode)` on a module and everything below it; overrides of `train` are run."""
         module = self.promote(oid, state)
-        if oid in seen:
+        if oid in seen or module.mode_fixed:
             return [state]
         seen |= {oid}
         if overrides and module.cls is not None:
@@ -224,8 +224,11 @@ class Models:
         if fact.mode is Mode.EVAL:
             if is_part:
                 kept, part_eval, overridden, was = origin, True, None, False
+                inner = self.run.loops[-1] if self.run.loops else None
+                module = replace(module, kept_in=(inner.node, inner.round) if inner else None)
         elif fact.mode is Mode.TRAIN:
             undone = part_eval and not is_part and kept is not None
+            undone = undone and not self._kept_a_round_ago(module)
             if undone and not module.evaluated:  # else it was in eval mode to be evaluated
                 overridden, was = (kept, origin), True
             if part_eval and is_part:
@@ -245,6 +248,13 @@ class Models:
             trained=False,
             flag_assigned=None,
         )
+
+    def _kept_a_round_ago(self, module: ModuleObject) -> bool:
+        """Each round decides anew whether the part rests: `if epoch < warmup: part.eval()`."""
+        if module.kept_in is None:
+            return False
+        node, number = module.kept_in
+        return any(loop.node == node and loop.round > number for loop in self.run.loops)
 
     def forget_mode(self, oid: ObjectId, state: State) -> None:
         """Somebody unknown had the module: its modes and what trains are unknown."""

@@ -65,6 +65,10 @@ class ModuleObject:
     sensitive: Certainty = Certainty.UNKNOWN
     kept_eval: Origin | None = field(default=None, compare=False)
     part_eval: bool = False
+    kept_in: tuple[int, int] | None = field(default=None, compare=False)
+    """The loop and its round in which the part was put in eval mode."""
+    mode_fixed: bool = False
+    """Its `train` was replaced: nothing switches it any more."""
     overridden: tuple[Origin, Origin] | None = field(default=None, compare=False)
     was_overridden: bool = False
     flag_assigned: Origin | None = field(default=None, compare=False)
