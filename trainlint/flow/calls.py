@@ -1294,6 +1294,10 @@ class Calls:
         if not info.is_module and isinstance(node, ir.Call):
             self.trainers.adopt(ref.oid, info, arguments, Place(state, frame, node))
         if constructor is None:
+            if arguments.positional or not arguments.complete:
+                # A dataclass: its defaults may have been overwritten.
+                for name in _class_fields(info):
+                    state.attrs[ref.oid, name] = Ref(("attr", ref.oid, name))
             for key, value in arguments.keywords:
                 state.attrs[ref.oid, key] = value
             base = next((b for b in sorted(info.externals) if LIBRARY.call(b) is not None), None)
@@ -2067,6 +2071,17 @@ def _compare_constants(op: str, a: Const, b: Const) -> Value | None:
     except TypeError:
         return None
     return TRUE if result else FALSE
+
+
+def _class_fields(info: ClassInfo) -> list[str]:
+    """The names that a class's body assigns."""
+    return [
+        target.id
+        for statement in info.node.body
+        if isinstance(statement, ir.Assign)
+        for target in statement.targets
+        if isinstance(target, ir.Name)
+    ]
 
 
 def _defines_functions(function: ir.Function) -> bool:
