@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from trainlint import __version__
@@ -39,6 +38,7 @@ from trainlint.core.diagnostic import (
     Severity,
     Span,
 )
+from trainlint.core.digest import blake2b
 from trainlint.syntax.source import Stamp, UnreadableSource, read
 from trainlint.syntax.suppress import Reach, Suppression
 

@@ -6,7 +6,6 @@ be sent between processes and kept in the cache.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainlint.core.diagnostic import Diagnostic, Position, Related, Severity, Span
+from trainlint.core.digest import blake2b
 from trainlint.syntax import suppress
 from trainlint.syntax.source import (
     InvalidSource,
@@ -98,7 +98,7 @@ EVERYWHERE = b""
 
 def digest_of(data: bytes) -> str:
     """The content's name in the cache."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 # --- the gate ------------------------------------------------------------------------------

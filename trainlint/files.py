@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.config import Finder, Settings
+from trainlint.core.digest import blake2b
 from trainlint.syntax.source import Stamp, UnreadableSource, read
 
 if TYPE_CHECKING:
@@ -456,8 +457,6 @@ class Neighbourhood:
         """A digest of the names, sizes and times of all files of a file's project."""
         root = self._resolver.project_root(path)
         if root not in self._states:
-            from hashlib import blake2b
-
             parts: list[str] = []
             for file in self._project_files(root):
                 try:

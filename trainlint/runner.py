@@ -17,7 +17,6 @@ from trainlint.core.diagnostic import Diagnostic, Position, Related, Severity, S
 from trainlint.files import Discovery, Globs, Neighbourhood, Target, discover
 from trainlint.syntax import suppress
 from trainlint.syntax.source import InvalidSource, Source, UnreadableSource, decode, read
-from trainlint.workers import Task, available_jobs, check_all
 
 STDIN = "-"
 
@@ -145,7 +144,7 @@ class Run:
         begun = time.time_ns()
         world = Neighbourhood(self.options.discovery)
         results: dict[str, FileResult] = {}
-        tasks: list[Task] = []
+        missed: list[tuple[str, Plan]] = []
         for target in targets:
             plan = self._plans[target.settings]
             book = self._store.book(plan) if self._store and not self._is_stdin else None
@@ -153,8 +152,23 @@ class Run:
             if kept is not None:
                 results[target.path] = kept
             else:
-                tasks.append(Task(target.path, plan, _size(target.path)))
-        plans = {task.path: task.plan for task in tasks}
+                missed.append((target.path, plan))
+        if missed:
+            self._check(missed, targets, results, world, begun)
+        return results
+
+    def _check(
+        self,
+        missed: list[tuple[str, Plan]],
+        targets: list[Target],
+        results: dict[str, FileResult],
+        world: Neighbourhood,
+        begun: int,
+    ) -> None:
+        from trainlint.workers import Task, available_jobs, check_all
+
+        tasks = [Task(path, plan, _size(path)) for path, plan in missed]
+        plans = dict(missed)
         jobs = self.options.jobs or available_jobs()
         make_world = partial(Neighbourhood, self.options.discovery._replace(finder=Finder()))
         answers = check_all(tasks, make_world, jobs, self._given(targets))
@@ -168,7 +182,6 @@ class Run:
                 book.put(answer.path, answer.result, begun, world)
             if self.options.progress:
                 self.options.progress(len(results), len(targets))
-        return results
 
     @property
     def _is_stdin(self) -> bool:

@@ -289,7 +289,9 @@ class TestTrouble:
             time.sleep(0.01)
         assert len(list((book.parent).glob("*.json"))) <= 3
 
-    def test_files_that_are_gone_leave_it_when_it_is_full(self, project, looked_at, monkeypatch) -> None:
+    def test_files_that_are_gone_leave_it_when_it_is_full(
+        self, project, looked_at, monkeypatch
+    ) -> None:
         monkeypatch.setattr(cache, "MAX_ENTRIES", 2)
         for name in ("a.py", "b.py", "c.py"):
             project.write(name, DEFECT)
