@@ -19,10 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from trainlint import __version__
 from trainlint.check import (
     NO_STAMP,
-    Dependency,
     FileResult,
-    Lookup,
-    Mention,
     Plan,
     World,
     digest_of,
@@ -55,6 +52,9 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 class ProjectState(World, Protocol):
     """A world that can also tell whether anything in it has changed."""
+
+    def stamp(self, path: str) -> Stamp | None:
+        """A file's stamp."""
 
     def state_of(self, path: str) -> str:
         """A digest of the names, sizes and times of all files of a file's project."""
@@ -245,7 +245,7 @@ class Book:
             return None
         try:
             entry = Entry(Stamp(*row[0]), row[1], row[2], row[3])
-            stamp = self._current(path, entry)
+            stamp = self._current(path, entry, world)
             if stamp is None:
                 return None
             result = self._unpack(entry, world, path)
@@ -287,9 +287,11 @@ class Book:
             text = json.dumps({"format": FORMAT, "entries": entries}, separators=(",", ":"))
         return text if len(text) <= MAX_BYTES else json.dumps({"format": FORMAT, "entries": {}})
 
-    def _current(self, path: str, entry: Entry) -> Stamp | None:
+    def _current(self, path: str, entry: Entry, world: ProjectState) -> Stamp | None:
         """The file's stamp now if its content is that of the entry."""
-        stamp = Stamp.of(os.stat(path))
+        stamp = world.stamp(path)
+        if stamp is None:
+            return None
         if stamp == entry.stamp and _settled(stamp, entry.read_at):
             return stamp
         if not entry.digest or stamp.size != entry.stamp.size:
@@ -320,7 +322,7 @@ class Book:
                 for q in result.lookups
             ],
             [[m.name, self._shorten(m.path), m.answer] for m in result.mentions],
-            world.state_of(path) if result.mentions else "",
+            world.state_of(path) if result[4] or result[5] or result[6] else "",
             list(result.notes),
             result.parsed,
         ]
@@ -330,19 +332,12 @@ class Book:
             return FileResult(stamp=entry.stamp, digest=entry.digest)
         result = entry.result
         found, comments, dependencies, lookups, mentions, state, notes, parsed = result
-        for other, stamp, digest in dependencies:
-            if not self._unchanged(self._lengthen(other), Stamp(*stamp), digest, entry.read_at):
+        if (dependencies or lookups or mentions) and not (state and world.state_of(path) == state):
+            if not self._still_holds(dependencies, lookups, mentions, entry, world):
                 return None
-        for module, asker, answer in lookups:
-            expected = answer and self._lengthen(answer)
-            if world.find(module, self._lengthen(asker)) != expected:
-                return None
-        if mentions and world.state_of(path) != state:
-            for name, asker, said in mentions:
-                if world.mentioned_elsewhere(name, self._lengthen(asker)) != said:
-                    return None
-            result[5] = world.state_of(path)
-            self.changed = True
+            if result[5] != world.state_of(path):
+                result[5] = world.state_of(path)
+                self.changed = True
         return FileResult(
             tuple(self._unpack_diagnostic(row) for row in found),
             tuple(
@@ -351,11 +346,32 @@ class Book:
             ),
             entry.stamp,
             entry.digest,
-            tuple(Dependency(self._lengthen(p), Stamp(*s), d) for p, s, d in dependencies),
-            tuple(Lookup(m, self._lengthen(a), r and self._lengthen(r)) for m, a, r in lookups),
-            tuple(Mention(n, self._lengthen(p), a) for n, p, a in mentions),
-            tuple(notes),
-            parsed,
+            notes=tuple(notes),
+            parsed=parsed,
+        )
+
+    def _still_holds(
+        self,
+        dependencies: list[Any],
+        lookups: list[Any],
+        mentions: list[Any],
+        entry: Entry,
+        world: ProjectState,
+    ) -> bool:
+        """Whether everything outside the file that a result rests on is what it was."""
+        return (
+            all(
+                self._unchanged(self._lengthen(other), Stamp(*stamp), digest, entry.read_at)
+                for other, stamp, digest in dependencies
+            )
+            and all(
+                world.find(module, self._lengthen(asker)) == (answer and self._lengthen(answer))
+                for module, asker, answer in lookups
+            )
+            and all(
+                world.mentioned_elsewhere(name, self._lengthen(asker)) == said
+                for name, asker, said in mentions
+            )
         )
 
     def _unchanged(self, path: str, stamp: Stamp, digest: str, read_at: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -397,6 +398,9 @@ class Resolver:
 
 # --- who mentions whom ---------------------------------------------------------------------
 
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a file system's clock surely shows another time."""
+
 _MAX_INDEXED_FILES = 5000
 _MAX_INDEXED_BYTES = 100_000_000
 _IMPORTS = re.compile(
@@ -422,6 +426,8 @@ class Neighbourhood:
         self._importers: dict[str, _Importers] = {}
         self._words: dict[str, frozenset[bytes]] = {}
         self._states: dict[str, str] = {}
+        self._state_roots: dict[str, str] = {}
+        self._stamps: dict[str, Stamp | None] = {}
 
     def find(self, dotted: str, from_path: str) -> str | None:
         """The project's file for a module name."""
@@ -453,19 +459,42 @@ class Neighbourhood:
                 self._words[path] = frozenset()
         return self._words[path]
 
+    def stamp(self, path: str) -> Stamp | None:
+        """A file's stamp at the first time of asking; None if there is no such file."""
+        if path not in self._stamps:
+            try:
+                self._stamps[path] = Stamp.of(os.stat(path))
+            except (OSError, ValueError):
+                self._stamps[path] = None
+        return self._stamps[path]
+
     def state_of(self, path: str) -> str:
-        """A digest of the names, sizes and times of all files of a file's project."""
-        root = self._resolver.project_root(path)
+        """A digest of the names, sizes and times of all files and folders of a file's project.
+
+        Where it is the same, so is every answer about other files. Empty, which is never the
+        same, where a change is so fresh that another could hide behind the same time.
+        """
+        folder = os.path.dirname(path)
+        root = self._state_roots.get(folder)
+        if root is None:
+            root = self._state_roots[folder] = self._resolver.project_root(path)
         if root not in self._states:
-            parts: list[str] = []
-            for file in self._project_files(root):
-                try:
-                    parts.append(f"{file} {Stamp.of(os.stat(file))}")
-                except OSError:
-                    continue
-            text = "\n".join(parts).encode("utf-8", "surrogateescape")
-            self._states[root] = blake2b(text, digest_size=16).hexdigest()
+            self._states[root] = self._state(root)
         return self._states[root]
+
+    def _state(self, root: str) -> str:
+        files = self._project_files(root)
+        folders = sorted({os.path.dirname(file) for file in files})
+        stamps = [(path, self.stamp(path)) for path in (*files, *folders)]
+        newest = max((max(s.mtime, s.ctime) for _, s in stamps if s), default=0)
+        if newest + SETTLED > time.time_ns():
+            return ""
+        return blake2b(repr(stamps).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+    def adopt(self, root: str, files: list[str]) -> None:
+        """Take discovery's listing of a folder, if it is that of a whole project."""
+        if files and self._resolver.project_root(files[0]) == root:
+            self._files[root] = files
 
     def _project_files(self, root: str) -> list[str]:
         if root not in self._files:

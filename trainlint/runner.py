@@ -143,6 +143,7 @@ class Run:
     def _results(self, targets: list[Target]) -> dict[str, FileResult]:
         begun = time.time_ns()
         world = Neighbourhood(self.options.discovery)
+        self._lend_listing(world, targets)
         results: dict[str, FileResult] = {}
         missed: list[tuple[str, Plan]] = []
         for target in targets:
@@ -167,6 +168,9 @@ class Run:
     ) -> None:
         from trainlint.workers import Task, available_jobs, check_all
 
+        if self._store:
+            for path, _ in missed:
+                world.state_of(path)  # as it is before anything is read
         tasks = [Task(path, plan, _size(path)) for path, plan in missed]
         plans = dict(missed)
         jobs = self.options.jobs or available_jobs()
@@ -182,6 +186,15 @@ class Run:
                 book.put(answer.path, answer.result, begun, world)
             if self.options.progress:
                 self.options.progress(len(results), len(targets))
+
+    def _lend_listing(self, world: Neighbourhood, targets: list[Target]) -> None:
+        """Where one whole project is checked, its files need not be listed twice."""
+        how = self.options.discovery
+        if len(self.options.paths) == 1 and targets and not (how.exclude or how.extend_exclude):
+            root = os.path.normpath(os.path.join(self.options.cwd, self.options.paths[0]))
+            own = targets[0].settings
+            if os.path.isdir(root) and own == Settings(own.root, own.source):
+                world.adopt(root, [target.path for target in targets])
 
     @property
     def _is_stdin(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainlint import cache, check
+from trainlint import cache, check, files
 
 DEFECT = "model.eval\n"
 
@@ -20,6 +20,7 @@ DEFECT = "model.eval\n"
 def settled(monkeypatch) -> None:
     """Files need not lie untouched for two seconds before their times are trusted."""
     monkeypatch.setattr(cache, "_SETTLED", -(10**12))
+    monkeypatch.setattr(files, "SETTLED", -(10**12))
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_a_folder_without_permission_is_reported_and_the_others_checked() -> Non
         "import os\n"
         "from trainlint.cli import main\n"
         # All that a run imports, while the installation can still be read.
-        "import difflib, trainlint.flow, trainlint.output.text, trainlint.runner\n"
+        "import difflib, trainlint.flow, trainlint.output.text, trainlint.runner, trainlint.workers\n"
         "import trainlint.syntax.parse, trainlint.rules; trainlint.rules.all_rules()\n"
         "os.geteuid() == 0 and os.seteuid(65534)\n"
         "main(['check', '--no-cache', '--output-format', 'concise'])\n"
