@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 TRAIN = """
 import torch
+from data import loader
 from evaluation import evaluate
 
 def train(loader):
@@ -28,7 +29,7 @@ def train(loader):
             optimizer.step()
         evaluate(model, loader)
 
-train([])
+train(loader)
 """
 
 EVALUATE = """

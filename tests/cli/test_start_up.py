@@ -1,0 +1,87 @@
+"""What a start costs: which modules it loads, and how much processor time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "peft", "transformers", "libcst", "lightning", "accelerate", "yaml", "pathspec")
+
+
+def loaded(code: str, cwd: object = None) -> set[str]:
+    """The modules that some code loads in a process of its own."""
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, env=environment()
+    )
+    assert ran.returncode == 0, ran.stderr
+    return set(ran.stdout.split())
+
+
+def environment() -> dict[str, str]:
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return {**os.environ, "PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": ""}
+
+
+RUN = (
+    "from trainlint.cli import main\n"
+    "import contextlib\n"
+    "with contextlib.suppress(SystemExit): main(['check', '-q', '--output-format', 'json'])\n"
+)
+
+
+@pytest.mark.parametrize("module", ["trainlint", "trainlint.cli", "trainlint.pytest_plugin"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    assert not loaded(f"import {module}") & set(HEAVY)
+
+
+def test_the_measure_can_fail() -> None:
+    assert "libcst" in loaded("import trainlint.syntax.parse")
+
+
+def test_checking_loads_no_torch(tmp_path) -> None:
+    (tmp_path / "a.py").write_text("import torch\nmodel = torch.nn.Linear(1, 1)\nmodel.eval\n")
+    found = loaded(RUN, tmp_path)
+    assert "libcst" in found
+    assert not found & {"torch", "peft", "transformers"}
+
+
+def test_a_warm_run_loads_neither_libcst_nor_the_rules(tmp_path) -> None:
+    (tmp_path / "a.py").write_text("import torch\nmodel = torch.nn.Linear(1, 1)\nmodel.eval\n")
+    loaded(RUN, tmp_path)
+    found = loaded(RUN, tmp_path)
+    assert not found & {*HEAVY, "trainlint.rules", "trainlint.flow", "trainlint.workers"}
+
+
+def test_a_file_that_passes_no_gate_loads_no_libcst(tmp_path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert "libcst" not in loaded(RUN, tmp_path)
+
+
+def least_milliseconds(code: str, cwd: object = None) -> float:
+    """The least processor time of several runs, without that of the bare interpreter."""
+    script = (
+        "import time; begun = time.process_time()\n"
+        f"{code}\n"
+        "print((time.process_time() - begun) * 1000)"
+    )
+    times = []
+    for _ in range(7):
+        ran = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, env=environment()
+        )
+        times.append(float(ran.stdout.split()[-1]))
+    return min(times)
+
+
+def test_importing_the_command_line_takes_under_60_ms() -> None:
+    assert least_milliseconds("import trainlint.cli") < 60
+
+
+def test_a_warm_run_takes_under_150_ms(tmp_path) -> None:
+    for number in range(300):
+        (tmp_path / f"f{number}.py").write_text(f"x{number} = 1\n")
+    assert least_milliseconds(RUN, tmp_path) < 150
