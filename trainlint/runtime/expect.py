@@ -36,7 +36,8 @@ class Expect:
             value = getattr(self, option)
             if value is None:
                 continue
-            items = (value,) if isinstance(value, str) else tuple(value)
+            listed = isinstance(value, Iterable) and not isinstance(value, str)
+            items = tuple(value) if listed else (value,)
             if not all(isinstance(item, str) for item in items):
                 raise TypeError(
                     f"Expect({option}=...) expects glob patterns (strings), got {value!r}"
@@ -154,7 +155,7 @@ def unmet(expect: Expect, state: Observation, *, training: bool) -> list[Verdict
         if wrong:
             names = tuple(state.modules[i][0] for i in wrong)
             text = f"expected in eval mode, in train mode: {grouped(names)}"
-            found.append(Verdict("TL105", text, names, cause="expected eval"))
+            found.append(Verdict("TL105", text, names, cause="undone"))
     active = _tuple(expect.active)
     lost = [a for a in active if a not in state.declared]
     if lost:

@@ -247,7 +247,8 @@ class Watch:
         self.report = Report()
         self._closed = False
         self.threads.add(threading.get_ident())
-        self._root = weakref.ref(root, self._forget)
+        me = weakref.ref(self)  # no cycle: a watch left open is to be collected at once
+        self._root = weakref.ref(root, lambda _: _forget(me))
         try:
             self._prepare()
             self._hook(root)
@@ -346,7 +347,7 @@ class Watch:
         if self._path is not None:
             self.report.write(self._path)
 
-    def _forget(self, _: object) -> None:
+    def forget(self) -> None:
         """The model is gone: let go of its parameters too."""
         self._plan = None
         self._optimizers = {}
@@ -653,7 +654,7 @@ class Watch:
             hidden = module._non_persistent_buffers_set
             for key, value in module._buffers.items():
                 if value is not None and key not in hidden and value.numel() <= 65_536:
-                    self._buffers.append((f"{name}.{key}", value, value.detach().clone()))
+                    self._buffers.append((f"{name}.{key}".lstrip("."), value, value.detach().clone()))
             if any(type(h).__name__ == "SpectralNorm" for h in module._forward_pre_hooks.values()):
                 value = module.__dict__.get("weight")
                 if isinstance(value, torch.Tensor):
@@ -1488,6 +1489,12 @@ def _owner(name: str, modules: dict[str, nn.Module]) -> str:
     while owner and (owner not in modules or _is_container(modules[owner])):
         owner = owner.rpartition(".")[0]
     return owner
+
+
+def _forget(watch: weakref.ref[Watch]) -> None:
+    held = watch()
+    if held is not None:
+        held.forget()
 
 
 def _differs(now: Any, was: torch.Tensor) -> bool:
