@@ -105,7 +105,8 @@ def test_mutated_real_files(seed: int) -> None:
     checked(bytes(data))
 
 
-@settings(QUICK, max_examples=25)
+@pytest.mark.slow
+@settings(QUICK, max_examples=6)
 @given(st.data())
 def test_generated_programs(data: st.DataObject) -> None:
     from hypothesmith import from_grammar

@@ -928,14 +928,21 @@ class Interpreter:
         self, exprs: tuple[ir.Expr, ...], state: State, frame: Frame
     ) -> list[tuple[State, tuple[Value, ...]]]:
         """Evaluate several expressions in order."""
-        results: list[tuple[State, tuple[Value, ...]]] = [(state, ())]
+        results: list[tuple[State, list[Value]]] = [(state, [])]
         for expr in exprs:
-            results = [
-                (st2, (*values, value))
-                for st, values in results
-                for st2, value in self.eval(expr, st, frame)
-            ]
-        return results
+            after: list[tuple[State, list[Value]]] = []
+            for st, values in results:
+                outcomes = self.eval(expr, st, frame)
+                # Copied only where the state splits: a literal may hold 100,000 items.
+                last = len(outcomes) - 1
+                for index, (st2, value) in enumerate(outcomes):
+                    if index < last:
+                        after.append((st2, [*values, value]))
+                    else:
+                        values.append(value)
+                        after.append((st2, values))
+            results = after
+        return [(st, tuple(values)) for st, values in results]
 
     def eval(self, e: ir.Expr, state: State, frame: Frame) -> Evaluated:
         """Evaluate an expression; calls and conditions may split the state."""
