@@ -85,6 +85,8 @@ _MODEL_NAME = re.compile(
     r"|gpt|llm|mlp|cnn|rnn|lstm|gen|disc|netG|netD|G|D|llama|wrapper)(?:$|_|\d|\.|s$)",
     re.IGNORECASE,
 )
+_CLASS_NAME = re.compile(r"[A-Z][A-Za-z]*[a-z]|[A-Z]{2,}")
+"""`UNet(...)` makes a model; `G(...)` and `netG(...)` run one."""
 _OPTIMIZER_NAME = re.compile(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
 _SCHEDULER_NAME = re.compile(r"sched|lr_|warmup", re.IGNORECASE)
 _RUNNER_NAME = re.compile(
@@ -1034,7 +1036,12 @@ class Calls:
                 if done is not None:
                     return done
         last = name.rsplit(".", 1)[-1]
-        if _MODEL_NAME.search(last) and not _LOSS_NAME.search(last) and arguments.values:
+        if (
+            _MODEL_NAME.search(last)
+            and not _CLASS_NAME.match(last)
+            and not _LOSS_NAME.search(last)
+            and arguments.values
+        ):
             self.models.promote(oid, state)
             return self.forward(oid, name, arguments, state, frame, node)
         return self.unknown_call(arguments, state, frame, node)
@@ -1899,16 +1906,21 @@ class Calls:
             if isinstance(thing, ContextObject):
                 self._discarded_context(s, call, thing, state, frame)
                 return
-        if isinstance(result, Tensor) and isinstance(call.func, ir.Attribute):
-            attr = call.func.attr
-            in_place = attr.endswith("_")
-            if attr not in _KEEPING_METHODS and attr != "backward" and not in_place:
-                self.escape(result, state)
-        elif isinstance(result, Tensor) and spelled(call.func) not in ("print", "len"):
-            for made in result.forwards:
-                seen = self.training.forwards.get(made.site)
-                if seen is not None and seen.event.site.node == call.node:
-                    seen.event = replace(seen.event, result_used=Certainty.NO)
+        if not isinstance(result, Tensor):
+            return
+        for made in result.forwards:
+            seen = self.training.forwards.get(made.site)
+            if seen is not None and seen.event.site.node == call.node:
+                seen.event = replace(seen.event, result_used=Certainty.NO)
+        attr = call.func.attr if isinstance(call.func, ir.Attribute) else ""
+        if attr and attr not in _KEEPING_METHODS and attr != "backward" and not attr.endswith("_"):
+            self._escape_arguments(call, state, frame)
+
+    def _escape_arguments(self, call: ir.Call, state: State, frame: Frame) -> None:
+        """`runner.optimize(loss)` may run backward on what it is given."""
+        for argument in call.args:
+            if isinstance(argument.value, ir.Name):
+                self.escape(self.run.load_name(argument.value.id, state, frame), state)
 
     def _discarded_context(
         self, s: ir.Expression, call: ir.Call, thing: ContextObject, state: State, frame: Frame
