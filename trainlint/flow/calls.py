@@ -355,6 +355,8 @@ class Calls:
             return
         if attr == "grad":
             self.training.clear_unknown(state)
+            if value != NONE:
+                self.training.filled_by_hand()
             return
         module = state.module(thing.oid)
         if attr == "train" and module is not None:
@@ -412,6 +414,8 @@ class Calls:
     ) -> None:
         if attr == "grad":
             self.training.cleared_parameters(parameter.sources, state)
+            if value != NONE:
+                self.training.filled_by_hand()
             return
         self.run.recorder.raise_event(
             AttributeAssigned(
@@ -770,11 +774,22 @@ class Calls:
             return held if held is not None else Ref(("attr", oid, name))
         return Ref(("attr", oid, key))
 
-    def set_item(self, thing: Value, key: Value, value: Value, state: State, frame: Frame) -> None:
+    def set_item(
+        self,
+        thing: Value,
+        key: Value,
+        value: Value,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+    ) -> None:
         """`thing[key] = value`."""
         if not isinstance(thing, Ref):
             return
         found = state.heap.get(thing.oid)
+        made = isinstance(value, Ref) and state.module(value.oid) is not None
+        if found is None and made and self.models.is_inside(thing.oid, state):
+            found = self.models.promote(thing.oid, state)
         if isinstance(found, ListObject):
             if found.keys is not None and found.items is not None and key in found.keys:
                 items = tuple(value if k == key else v for k, v in zip(found.keys, found.items))
@@ -788,7 +803,7 @@ class Calls:
             name = str(key.value) if isinstance(key, Const) else EACH
             if state.module(value.oid) is not None:
                 self.models.replace_part(
-                    thing.oid, name, value, state, frame, ir.Name("item"), self.name_of(thing.oid, state)
+                    thing.oid, name, value, state, frame, node, self.name_of(thing.oid, state)
                 )
         elif isinstance(key, Const):
             state.attrs[thing.oid, f"[{key}]"] = value
@@ -1054,9 +1069,25 @@ class Calls:
         module = state.module(oid)
         inputs = tuple(_flattened(arguments.values))
         if module is not None and module.cls is not None and _is_loss_class(module, inputs, name):
-            return [(state, self.combine(arguments.values, "loss", state))]
+            joined = self.combine(arguments.values, "loss", state)
+            return [(state, self._through(oid, name, joined, module, state, frame, node))]
         result = self.training.forward(oid, name, arguments.values, state, frame, node)
         return [(state, result)]
+
+    def _through(
+        self, oid: ObjectId, name: str, loss: Value, module: ModuleObject, state: State,
+        frame: Frame, node: ir.Call,
+    ) -> Value:
+        """A loss of the project that runs a network of its own: its gradients pass through it."""
+        if not isinstance(loss, Tensor) or module.cls is None:
+            return loss
+        off = module.cls.node.words & {"no_grad", "inference_mode", "set_grad_enabled"}
+        parts = [state.module(part) for part in self.models.reach(oid, state) if part != oid]
+        network = any(p is not None and p.parametric and p.loss is None for p in parts)
+        if off or not network or self.models.share(oid, state).share is not Share.ALL:
+            return loss
+        made = self.training.forward(oid, name, (loss,), state, frame, node, record=False)
+        return replace(loss, forwards=loss.forwards | made.forwards)
 
     def _loss(
         self, kind: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call, name: str

@@ -902,7 +902,7 @@ class Interpreter:
                 for st, (thing, key) in self.eval_all((owner, index), state, frame)[:1]:
                     if st is not state:
                         _take_over(state, st)
-                    self.calls.set_item(thing, key, value, state, frame)
+                    self.calls.set_item(thing, key, value, state, frame, s)
             case ir.Sequence(items=targets):
                 self._unpack(targets, value, state, frame, s)
             case ir.Starred(value=inner):

@@ -73,7 +73,7 @@ class Models:
         module = ModuleObject()
         if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
             whole = state.module(oid[1])
-            if whole is None and self._inside_module(oid[1], state):
+            if whole is None and self.is_inside(oid[1], state):
                 whole = self.promote(oid[1], state)
             if whole is not None:
                 module = ModuleObject(flag=whole.flag, trainable=whole.trainable, uniform=True)
@@ -81,7 +81,7 @@ class Models:
         state.heap[oid] = module
         return module
 
-    def _inside_module(self, oid: ObjectId, state: State) -> bool:
+    def is_inside(self, oid: ObjectId, state: State) -> bool:
         """Whether an opaque object is an attribute, at some depth, of a module."""
         while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
             oid = oid[1]

@@ -273,6 +273,11 @@ class Training:
             if oid in self.records:
                 self.records[oid].elsewhere = True
 
+    def filled_by_hand(self) -> None:
+        """`p.grad = ...`: gradients come from somewhere else than a backward."""
+        for record in self.records.values():
+            record.elsewhere = True
+
     def loss_facts(self, tensor: Tensor, name: str) -> LossFacts:
         """What rules see of a loss."""
         cut = tensor.cut if tensor.attached is Certainty.NO or tensor.leaf else None

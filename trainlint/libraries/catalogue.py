@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from trainlint.libraries.spec import (
+    Harmless,
     Inject,
     LoadAdapters,
     PrepareQuantised,
@@ -20,6 +21,7 @@ class Catalogue:
 
     def __init__(self, tables: tuple[Table, ...]) -> None:
         self._calls: dict[str, Spec] = {}
+        self._not_models: list[str] = []
         self._methods: list[tuple[str, str, Spec]] = []
         self._prefixes: list[tuple[str, Spec]] = []
         self._aliases: list[tuple[str, str]] = []
@@ -33,6 +35,7 @@ class Catalogue:
         for table in tables:
             self._calls.update(table.calls)
             self._methods += table.methods
+            self._not_models += table.not_models
             self._prefixes += table.prefixes
             self._aliases += table.aliases
             self._module_bases |= set(table.module_bases)
@@ -60,7 +63,7 @@ class Catalogue:
         owner, _, name = path.rpartition(".")
         for prefix, method, spec in self._methods:
             if name == method and owner.startswith(prefix):
-                return spec
+                return Harmless() if owner.endswith(tuple(self._not_models)) else spec
         for prefix, spec in self._prefixes:
             if path.startswith(prefix):
                 return spec

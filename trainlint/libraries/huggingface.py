@@ -74,6 +74,15 @@ HUGGINGFACE = Table(
         "accelerate.utils.set_seed": Harmless(),
         "accelerate.notebook_launcher": Operation("spawn", "function"),
     },
+    not_models=(
+        "Tokenizer",
+        "TokenizerFast",
+        "Config",
+        "Processor",
+        "FeatureExtractor",
+        "Scheduler",
+        "ImageProcessorFast",
+    ),
     methods=(
         (
             "transformers.",

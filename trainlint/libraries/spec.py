@@ -294,6 +294,8 @@ class Table:
 
     calls: dict[str, Spec]
     methods: tuple[tuple[str, str, Spec], ...] = ()
+    not_models: tuple[str, ...] = ()
+    """Ends of the names of classes that `methods` does not mean."""
     prefixes: tuple[tuple[str, Spec], ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     module_bases: tuple[str, ...] = ()
