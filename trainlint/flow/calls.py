@@ -1024,7 +1024,8 @@ class Calls:
         name = spelled(node.func)
         match thing:
             case ModuleObject(loss=loss) if loss is not None:
-                return [(state, self._loss(loss, arguments, state, frame, node, name))]
+                result = self._loss(loss, arguments, state, frame, node, name)
+                return [(state, self._through(oid, name, result, thing, state, frame, node))]
             case ModuleObject():
                 return self.forward(oid, name, arguments, state, frame, node)
             case InstanceObject(cls=cls):

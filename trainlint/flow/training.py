@@ -722,7 +722,7 @@ class Training:
             return False
         held = [g.oid for o in known for g in o.groups or ()]
         module = state.module(made.oid)
-        if module is None or module.loss is not None or made.grad is not Certainty.YES:
+        if module is None or module.loss or made.grad is not Certainty.YES:
             return False
         if any(self.models.overlap(made.oid, h, state) for h in held):
             return False
@@ -786,8 +786,8 @@ class Training:
                 new = state.module(change.part)
                 if new is None or self.models.share(change.part, state).share is Share.NONE:
                     continue
-                if any(change.part in self.models.reach(s.oid, state) and s.oid != part and
-                       s.oid not in _wrappers(part, state) for s in mine):
+                own = self.models.reach(change.part, state)
+                if any(s.oid in own for s in mine):
                     continue
             found.append(ParameterGap(made.facts.name, change.what, change.cause, change.origin))
         fact = module.trainable
@@ -904,16 +904,6 @@ class Training:
 
 def _quoted(name: str) -> str:
     return name if " " in name else f"`{name}`"
-
-
-def _wrappers(part: ObjectId, state: State) -> set[ObjectId]:
-    """Wrappers around a module, which hold it as it was when they were made."""
-    found: set[ObjectId] = set()
-    around = {part}
-    while around:
-        around = {oid for oid, m in state.modules() if m.wraps in around} - found
-        found |= around
-    return found
 
 
 def _is_evaluation_name(name: str) -> bool:
