@@ -77,6 +77,7 @@ class Config:
     origin: Origin | None = None
     sensitive: Certainty = Certainty.UNKNOWN
     prompt: bool = False
+    activates: bool = False
     trains_head: Certainty = Certainty.UNKNOWN
     targets: frozenset[str] | None = None
     kept: frozenset[str] = frozenset()
@@ -111,6 +112,7 @@ class Adapters:
         self.activated: set[tuple[ObjectId, str | None]] = set()
         self.saved: list[tuple[AdapterSaved, ObjectId, int, frozenset[Decision]]] = []
         self.whole_states: set[ObjectId] = set()
+        self.emptied: set[ObjectId] = set()
 
     # --- facts -------------------------------------------------------------------------
 
@@ -272,8 +274,11 @@ class Adapters:
             what=spec.what,
             inference=self._inference(get("inference_mode"), spec.saved, complete),
             origin=origin,
-            sensitive=self._rates(get("lora_dropout"), complete and not spec.saved),
+            sensitive=self._rates(
+                get(spec.rate), complete and not spec.saved and bool(spec.rate)
+            ),
             prompt=spec.prompt,
+            activates=spec.activates,
             trains_head=self._head(get, complete and not spec.saved, targets),
             targets=targets,
             kept=self._names(get("modules_to_save"), state) or frozenset(),
@@ -393,6 +398,9 @@ class Adapters:
 
     def _announce(self, callee: str, model: Ref, place: Place) -> None:
         self.run.calls.models.promote(model.oid, place.state)
+        if self.run.rounds > 1 and self.holder(model.oid, place.state) in self.emptied:
+            # The loop takes its adapters out on another path: which round does, is not known.
+            return
         name = self.run.calls.name_of(model.oid, place.state)
         facts = self.run.calls.models.facts(model.oid, name, place.state)
         self.run.recorder.raise_event(
@@ -684,6 +692,9 @@ class Adapters:
         """`PeftModel.add_adapter`: there, but inactive and frozen."""
         name = self._adapter_name(arguments.get("adapter_name", 0), place)
         config = self.config(arguments.get("peft_config", 1), place.state)
+        if config.activates:
+            self._one_more(Ref(holder), name, config, place)
+            return
         part = self._new_part(holder, name, config, place, inactive=True)
         if config.inference is not Certainty.YES:
             self._want(holder, part, name, "added here", place)
@@ -809,6 +820,7 @@ class Adapters:
             fact = TrainableFact(Share.NONE, Cause.PEFT_UNMERGED_RESULT, origin)
             state.update(part, trainable=fact)
         self.unloaded[place.node.node] = (oid, method)
+        self.emptied.add(holder)
         return Ref(holder)
 
     def _native_add(self, oid: ObjectId, arguments: Arguments, place: Place) -> None:

@@ -1430,6 +1430,15 @@ class Calls:
                 st.grad = before
         return [st for st, _ in results]
 
+    @staticmethod
+    def expects_failure(context: Value, expr: ir.Expr, state: State) -> bool:
+        """`with pytest.raises(...)`: what stands inside fails, and does nothing."""
+        thing = state.heap.get(context.oid) if isinstance(context, Ref) else None
+        if isinstance(thing, LibraryObject) and thing.role == "expects_failure":
+            return True
+        call = expr.func if isinstance(expr, ir.Call) else None
+        return isinstance(call, ir.Attribute) and call.attr in ("assertRaises", "assertRaisesRegex")
+
     def enter_context(self, value: Value, state: State, frame: Frame, s: ir.With) -> Value:
         """Enter a library's context manager (or something unknown)."""
         return self._enter_grad(value, state, frame, s.context)

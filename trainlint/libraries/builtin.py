@@ -1,11 +1,12 @@
 """Python itself and packages that leave models and optimizers alone."""
 
-from trainlint.libraries.spec import Context, Harmless, Same, Table
+from trainlint.libraries.spec import Context, Harmless, Role, Same, Table
 
 BUILTIN = Table(
     calls={
         "contextlib.nullcontext": Context("neutral"),
         "contextlib.suppress": Context("neutral"),
+        "pytest.raises": Role("expects_failure"),
         "copy.copy": Same(),
         "tqdm.tqdm": Same(),
         "tqdm.trange": Harmless(),

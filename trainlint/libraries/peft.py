@@ -25,9 +25,15 @@ _TASKS = (
     "CausalLM SequenceClassification TokenClassification QuestionAnswering Seq2SeqLM"
     " FeatureExtraction"
 ).split()
+_TUNER_MODULES = (
+    "adalora adamss adaption_prompt beft boft c3a cartridge cpt deft delora fourierft frod"
+    " glora gralora hira hra ia3 lily ln_tuning loha lokr lora miss mixed"
+    " multitask_prompt_tuning oft osf p_tuning peanut poly prefix_tuning prompt_tuning psoft"
+    " pvera randlora road shadow shira supertuning tinylora trainable_tokens unilora vblora"
+    " vera waveft xlora"
+).split()
 
 _CONFIGS: dict[str, Spec] = {
-    "peft.LoraConfig": Settings("peft_config", "the LoRA weights"),
     "peft.LoraConfig.from_pretrained": Settings("peft_config", "the LoRA weights", saved=True),
     "peft.PeftConfig": Settings("peft_config", "the adapters' weights"),
     "peft.PeftConfig.from_pretrained": Settings(
@@ -51,6 +57,10 @@ _CONFIGS: dict[str, Spec] = {
         )
         for n in _PROMPTS
     },
+    "peft.LoraConfig": Settings("peft_config", "the LoRA weights", rate="lora_dropout"),
+    "peft.AdaptionPromptConfig": Settings(
+        "peft_config", "the adapters' weights", activates=True
+    ),
 }
 
 _MODELS: dict[str, Spec] = {
@@ -114,10 +124,8 @@ PEFT = Table(
         ("peft.utils.save_and_load.set_peft_model_state_dict", "peft.set_peft_model_state_dict"),
         ("peft.utils.TaskType", "peft.TaskType"),
         ("peft.utils.peft_types.TaskType", "peft.TaskType"),
-        ("peft.tuners.LoraConfig", "peft.LoraConfig"),
-        ("peft.tuners.lora.LoraConfig", "peft.LoraConfig"),
-        ("peft.tuners.lora.config.LoraConfig", "peft.LoraConfig"),
-        ("peft.tuners.lora.LoraModel", "peft.LoraModel"),
+        *((f"peft.tuners.{module}", "peft") for module in _TUNER_MODULES),
+        ("peft.tuners", "peft"),
     ),
     module_bases=(
         "peft.PeftModel",

@@ -200,7 +200,10 @@ class Settings:
     """Read from a saved adapter, where `inference_mode` is true."""
     prompt: bool = False
     """Prompt learning: parameters beside the base, which is left as it is but for freezing."""
-    defaults: tuple[tuple[str, bool], ...] = ()
+    activates: bool = False
+    """`add_adapter` with it activates what it adds."""
+    rate: str = ""
+    """The argument that holds its only dropout rate, 0 unless given."""
 
 
 @dataclass(frozen=True, slots=True)
