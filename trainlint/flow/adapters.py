@@ -746,8 +746,9 @@ class Adapters:
             elif name in (names or ()):
                 self._activate_one(part, module, frozen, origin, state)
             else:
+                # Whoever names another adapter has made a choice.
                 fact = TrainableFact(Share.NONE, Cause.PEFT_ACTIVATION, origin)
-                state.update(part, inactive=True, trainable=fact)
+                state.update(part, inactive=True, trainable=fact, wanted=None)
 
     @staticmethod
     def _activate_one(
@@ -770,7 +771,8 @@ class Adapters:
                 place.state.update(part, trainable=TrainableFact())
             elif name in names:
                 cause = Cause.PEFT_FROZEN_BY_HAND if share is Share.NONE else None
-                place.state.update(part, trainable=TrainableFact(share, cause, origin))
+                fact = TrainableFact(share, cause, origin)
+                place.state.update(part, trainable=fact, wanted=None)
 
     def _delete(self, holder: ObjectId, arguments: Arguments, place: Place) -> None:
         names = self._names(arguments.get("adapter_name", 0), place.state)

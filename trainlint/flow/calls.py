@@ -1752,9 +1752,11 @@ class Calls:
         if not isinstance(first, Ref):
             return first
         thing = state.heap.get(first.oid)
-        if not isinstance(thing, ModuleObject):
-            return first if thing is None else first
+        if thing is not None and not isinstance(thing, ModuleObject):
+            return first
         ref = self.run.fresh(state, frame, node)
+        if thing is None:
+            return ref
         self._copy_module(first.oid, ref.oid, state, 0)
         state.update(ref.oid, copy_of=first.oid)
         return ref
