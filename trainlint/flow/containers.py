@@ -222,7 +222,10 @@ class MethodReader:
             case ir.BinOp(op="+", left=left, right=right):
                 return self.holds(left) or self.holds(right)
             case ir.Call(args=args) if self.container(expr) is not None:
-                return any(self.holds(argument.value) for argument in args)
+                return any(
+                    self.is_fresh(a.value) if a.name is not None else self.holds(a.value)
+                    for a in args
+                )
             case ir.Name(id=name) if name not in self.locals_given:
                 return self._local_holds(name)
             case _:

@@ -177,9 +177,11 @@ class Probability:
 
     def _own_attribute(self, name: str, is_whole: bool) -> str:
         found: list[ir.Expr] = []
-        for _, function in all_methods(self.info):
+        for function in (f for cls in self.info.mro for f in cls.methods.values()):
             if function.name == name:
                 return "tied" if "training" in function.words else "unknown"
+            if name not in function.words:
+                continue
             for value in _assigned_to(function, name):
                 if function.name != "__init__":
                     return "unknown"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trainlint.core.events import LayerCreatedInForward
 from trainlint.core.facts import Site
 from trainlint.flow import ir
+from trainlint.flow.guards import calls_in
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.reading import (
     Scope,
@@ -38,6 +39,8 @@ class Made:
     call: ir.Call
     sensitive: bool = False
     parametric: bool = False
+    filled: bool = False
+    """Its class gives its weights values of its own."""
 
     @property
     def matters(self) -> bool:
@@ -63,7 +66,8 @@ def made_by(expr: ir.Expr | None, scope: Scope, depth: int = 0) -> Made | None:
             return Made(name, call, _sensitive(spec, call), _parametric(spec, call))
         case ClassValue(info=info) if certain_module(info):
             sensitive, parametric = contents(info, depth + 1)
-            return Made(name, call, sensitive, parametric)
+            filled = bool(info.node.words & _FILLED_BY_HAND)
+            return Made(name, call, sensitive, parametric, filled)
         case _:
             return None
 
@@ -169,7 +173,7 @@ def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
 
 
 def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
-    if depth > _MAX_DEPTH or info.node.words & _FILLED_BY_HAND:
+    if depth > _MAX_DEPTH:
         return False, False
     sensitive = parametric = False
     for cls, function in all_methods(info):
@@ -228,8 +232,10 @@ def _called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
 
 def _created_in(function: ir.Function, info: ClassInfo) -> Iterator[LayerCreatedInForward]:
     scope = Scope(info.module, function)
+    guarded = {id(call) for call, under_test in calls_in(function.body) if under_test}
     for made in (*_called_at_once(function, scope), *_called_by_name(function, scope)):
-        if made.matters:
+        by_mode = not made.parametric and id(made.call) in guarded
+        if made.matters and not made.filled and not by_mode:
             yield LayerCreatedInForward(
                 site=Site(info.module.path, made.call.node),
                 layer=made.name,
