@@ -31,7 +31,7 @@ from trainlint.flow.epochs import Epochs
 from trainlint.flow.models import EACH, Models
 from trainlint.flow.project import ClassInfo, member
 from trainlint.flow.activation import SAME, output_activation
-from trainlint.flow.shape import own_sensitivity
+from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
     GradMode,

@@ -207,13 +207,14 @@ def created_in_forward(info: ClassInfo) -> Iterator[LayerCreatedInForward]:
 
 def _run_by_forward(info: ClassInfo) -> list[ir.Function]:
     methods = {function.name: function for _, function in all_methods(info)}
-    built = _called_from("__init__", methods)
+    built = called_from("__init__", methods)
     return [
-        methods[name] for name in _called_from("forward", methods) if name not in built
+        methods[name] for name in called_from("forward", methods) if name not in built
     ]
 
 
-def _called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
+def called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
+    """The methods that one of them runs through `self.name(...)`, itself included."""
     reached: set[str] = set()
     pending = [start] if start in methods else []
     while pending:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trainlint.core.facts import Certainty
 from trainlint.flow import ir
 from trainlint.flow.values import (
     ClassValue,
@@ -208,6 +209,8 @@ class ClassInfo:
     _externals: frozenset[str] | None = None
     contents: tuple[bool, bool] | None = None
     """Whether it makes layers with modes and with weights, once somebody has looked."""
+    sensitive: Certainty | None = None
+    """Whether its own code reads the mode, once somebody has looked."""
 
     def __post_init__(self) -> None:
         for statement in _flatten(self.node.body):

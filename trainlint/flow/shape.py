@@ -10,7 +10,7 @@ from trainlint.core.events import (
     LayerCreatedInForward,
     ModuleClassDefined,
 )
-from trainlint.core.facts import Certainty, Site
+from trainlint.core.facts import Site
 from trainlint.flow.containers import unregistered
 from trainlint.flow.dropouts import dropouts_of
 from trainlint.flow.layers import created_in_forward
@@ -23,7 +23,6 @@ SHAPE_EVENTS: frozenset[type[Event]] = frozenset(
     {ModuleClassDefined, LayerCreatedInForward, FunctionalDropout}
 )
 """What is raised without interpreting anything."""
-_SENSITIVE_WORDS = ("dropout", "drop_path", "batchnorm", "batch_norm")
 
 
 def look_at(info: ModuleInfo, recorder: Recorder) -> None:
@@ -51,15 +50,4 @@ def _events(info: ClassInfo, recorder: Recorder) -> Iterator[Event]:
         yield from dropouts_of(info)
 
 
-def own_sensitivity(info: ClassInfo) -> Certainty:
-    """Whether a class's own code, apart from its parts, behaves differently in the two modes."""
-    for cls in info.mro:
-        words = cls.node.words
-        if "training" in words:
-            return Certainty.YES
-        if any(w in word.lower() for word in words for w in _SENSITIVE_WORDS):
-            return Certainty.UNKNOWN
-    return Certainty.UNKNOWN if info.has_unknown_base else Certainty.NO
-
-
-__all__ = ["SHAPE_EVENTS", "look_at", "own_sensitivity"]
+__all__ = ["SHAPE_EVENTS", "look_at"]
