@@ -155,12 +155,14 @@ def test_discarded_calls():
 
 
 def test_adapters_into_adapters():
-    event = AdaptersInjected(site=HERE, callee="peft.get_peft_model", model=adapted(injected=THERE))
+    event = AdaptersInjected(site=HERE, callee="peft.get_peft_model", model=adapted(names=("default",), injected=THERE))
     (finding,) = PeftNested().check(event)
     assert finding.trail == (THERE,)
     assert not list(PeftNested().check(replace(event, model=HEAD)))
     assert not list(PeftNested().check(replace(event, callee="peft.PeftModel.add_adapter")))
-    emptied = adapted(injected=THERE, unloaded=THERE)
+    deleted = adapted(names=(), injected=THERE)
+    assert not list(PeftNested().check(replace(event, model=deleted)))
+    emptied = adapted(names=("default",), injected=THERE, unloaded=THERE)
     assert not list(PeftNested().check(replace(event, model=emptied)))
 
 

@@ -418,7 +418,9 @@ class Adapters:
     def _own(self, oid: ObjectId, state: State) -> AdapterFacts | None:
         holder = self.holder(oid, state)
         module = state.module(holder) if holder is not None else None
-        return module.adapters if module is not None else None
+        if module is None or module.adapters is None or holder is None:
+            return None
+        return replace(module.adapters, names=tuple(n for n, _ in self.parts(holder, state)))
 
     def _hold(self, model: Ref, config: Config, place: Place) -> ObjectId:
         """Freeze a base and note on it that it has adapters now."""

@@ -142,6 +142,15 @@ def _map(
     return calls.unknown_call(arguments, state, frame, node, havoc=False)
 
 
+def _len(
+    calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    items = calls.known_items(arguments.positional[0], state) if arguments.positional else None
+    if items is not None:
+        return [(state, Const(len(items), "int"))]
+    return calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
 def _sum(
     calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
@@ -312,6 +321,7 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.filter": _filter,
     "builtins.map": _map,
     "builtins.sum": _sum,
+    "builtins.len": _len,
     "builtins.getattr": _getattr,
     "builtins.setattr": _setattr,
     "builtins.super": _super,

@@ -652,12 +652,16 @@ class Calls:
         return None
 
     def _zipped(self, thing: LibraryObject, state: State) -> tuple[Value, ...] | None:
+        if thing.role == "enumerate":
+            items = self.known_items(thing.links[0][1], state)
+            start = thing.link("start") or const(0)
+            if items is None or not isinstance(start, Const) or not isinstance(start.value, int):
+                return None
+            return tuple(TupleValue((const(i), v)) for i, v in enumerate(items, start.value))
         columns = [self.known_items(v, state) for _, v in thing.links]
         if not columns or any(c is None for c in columns):
             return None
-        if thing.role == "enumerate":
-            return tuple(TupleValue((const(i), v)) for i, v in enumerate(columns[0] or ()))
-        return tuple(TupleValue(row) for row in zip(*(c or () for c in columns)))
+        return tuple(TupleValue(row) for row in zip(*(c or () for c in columns), strict=False))
 
     def iterates_parameters(self, value: Value, state: State) -> bool:
         """Whether a loop over the value visits parameters."""

@@ -56,7 +56,9 @@ class PeftNested(Rule[AdaptersInjected], code="TL410", name="peft-nested", sever
     def check(self, event: AdaptersInjected) -> Iterator[Finding]:
         adapters = event.model.adapters
         function = event.callee.rsplit(".", 1)[-1]
-        if adapters is None or adapters.unloaded is not None or function in _ADDING:
+        if adapters is None or not adapters.names or function in _ADDING:
+            return
+        if adapters.unloaded is not None:
             return
         callee = (
             ".".join(event.callee.split(".")[-2:]) if function == "from_pretrained" else function
