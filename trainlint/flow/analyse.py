@@ -268,7 +268,7 @@ def finish(run: Interpreter, complete: bool) -> None:
 def _evaluations(run: Interpreter) -> None:
     training = run.calls.training
     same_place = {
-        key[:3] for key, seen in training.forwards.items()  # type: ignore[index]
+        key[:3] for key, seen in training.forwards.items()
         if seen.trained and isinstance(key, tuple)
     }
     for key, seen in training.forwards.items():

@@ -907,8 +907,8 @@ class Calls:
                     case OptimizerObject():
                         state.update(oid, escaped=True)
                         self.training.clear_unknown(state, [oid])
-                    case ListObject(items=items):
-                        for item in items or ():
+                    case ListObject():
+                        for item in thing.items or ():
                             self.havoc(item, state, depth + 1)
                     case ParametersObject():
                         pass
@@ -1341,8 +1341,8 @@ class Calls:
                 # A dataclass: its defaults may have been overwritten.
                 for name in _class_fields(info):
                     state.attrs[ref.oid, name] = Ref(("attr", ref.oid, name))
-            for key, value in arguments.keywords:
-                state.attrs[ref.oid, key] = value
+            for keyword, value in arguments.keywords:
+                state.attrs[ref.oid, keyword] = value
             base = next((b for b in sorted(info.externals) if LIBRARY.call(b) is not None), None)
             if base is not None and info.is_module:
                 self._add_parts(ref.oid, arguments, state, frame, node)
@@ -1631,9 +1631,9 @@ class Calls:
                 return [(state, ref)]
             case sp.ScalerClass():
                 enabled = arguments.get("enabled")
-                certain = {TRUE: Certainty.YES, FALSE: Certainty.NO, None: Certainty.YES}.get(
-                    enabled, Certainty.UNKNOWN
-                )
+                certain = Certainty.UNKNOWN
+                if enabled in (None, TRUE, FALSE):
+                    certain = Certainty.NO if enabled == FALSE else Certainty.YES
                 ref = self.run.fresh(state, frame, node)
                 state.heap[ref.oid] = ScalerObject(certain)
                 return [(state, ref)]
@@ -1743,10 +1743,11 @@ class Calls:
     def _average(
         self, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Ref:
-        ref = self._copy(arguments, state, frame, node)
-        if isinstance(ref, Ref) and state.module(ref.oid) is not None:
-            state.update(ref.oid, follows=True, copy_of=None, trainable=TrainableFact(Share.UNKNOWN))
-            return ref
+        copy = self._copy(arguments, state, frame, node)
+        if isinstance(copy, Ref) and state.module(copy.oid) is not None:
+            unknown = TrainableFact(Share.UNKNOWN)
+            state.update(copy.oid, follows=True, copy_of=None, trainable=unknown)
+            return copy
         return self.run.fresh(state, frame, node)
 
     def _copy(

@@ -36,6 +36,7 @@ from trainlint.flow.values import (
     External,
     FrameId,
     Func,
+    ObjectId,
     Method,
     Package,
     Partial,
@@ -322,9 +323,9 @@ class Interpreter:
         return Out([], [(s.kind, st, value) for st, value in self.eval(s.value, state, frame)])
 
     def define(self, s: ir.Function, state: State, frame: Frame) -> Out:
-        func: Value = Func(s, frame.module, frame.id if frame.func is not None else None, frame.cls)
-        if frame.func is None:
-            func = Func(s, frame.module)
+        func = Func(s, frame.module)
+        if frame.func is not None:
+            func = Func(s, frame.module, frame.id, frame.cls)
         after = []
         for st, value in self.decorated(func, s.decorators, state, frame):
             self.store_name(s.name, value, st, frame)
@@ -559,7 +560,7 @@ class Interpreter:
             st.params_partial = outer
         return Out(self.join(on), [j for j in out.jumps if j[0] not in leaves])
 
-    def _for_over_generator(self, s: ir.For, call: Method | Func, state: State, frame: Frame) -> Out:
+    def _for_over_generator(self, s: ir.For, call: Partial, state: State, frame: Frame) -> Out:
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
         loop = Loop(loop_word(s.target, s.iter), node=s.node, loaders=(spelled(s.iter),))
 
@@ -859,7 +860,7 @@ class Interpreter:
             return found
         resolved = frame.module.resolve(name)
         if resolved is not None:
-            return self.imported(resolved, state)
+            return self.imported(resolved, state) or resolved
         if name in frame.module.bindings:
             return Ref(("global", frame.module.path, name))
         if name == "__name__":
@@ -953,7 +954,7 @@ class Interpreter:
                 return [(state, self.load_name(name, state, frame))]
             case ir.Literal(value=value):
                 try:
-                    return [(state, const(value))]  # type: ignore[arg-type]
+                    return [(state, const(value))]
                 except TypeError:
                     return [(state, self.fresh(state, frame, e))]
             case ir.Attribute(value=owner, attr=attr):
@@ -994,8 +995,7 @@ class Interpreter:
             case ir.Comprehension():
                 return self.comprehension(e, state, frame)
             case ir.Lambda(function=function):
-                inner = frame.id
-                return [(state, Func(function, frame.module, inner, frame.cls))]
+                return [(state, Func(function, frame.module, frame.id, frame.cls))]
             case ir.Walrus(target=target, value=value):
                 pairs = self.eval(value, state, frame)
                 for st, v in pairs:
@@ -1005,8 +1005,6 @@ class Interpreter:
                 return self.eval(value, state, frame)
             case ir.Yield():
                 return [(st, self.fresh(st, frame, e)) for st in self.yielded(e, state, frame)]
-            case _:
-                return [(state, NONE)]
 
     def _conditional(
         self, test: ir.Expr, body: ir.Expr, orelse: ir.Expr, state: State, frame: Frame

@@ -229,7 +229,7 @@ class Models:
         elif fact.mode is Mode.TRAIN:
             undone = part_eval and not is_part and kept is not None
             undone = undone and not self._kept_a_round_ago(module)
-            if undone and not module.evaluated:  # else it was in eval mode to be evaluated
+            if undone and kept is not None and not module.evaluated:  # else it was in eval mode to be evaluated
                 overridden, was = (kept, origin), True
             if part_eval and is_part:
                 overridden, was = None, False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from trainlint.core.facts import (
     AdapterFacts,
@@ -332,14 +332,8 @@ def parts_of(key: Hashable) -> frozenset[Hashable]:
 
 def merge(first: State, second: State) -> State:
     """Two states with the same key as one; what differs becomes unknown."""
-    for table, other in ((first.vars, second.vars), (first.attrs, second.attrs)):
-        for name, value in list(table.items()):
-            theirs = other.get(name)  # type: ignore[attr-defined]
-            if theirs != value:
-                table[name] = _join(value, theirs, name)  # type: ignore[index]
-        for name, value in other.items():
-            if name not in table:
-                table[name] = value  # type: ignore[index]
+    _merge_values(first.vars, second.vars)
+    _merge_values(first.attrs, second.attrs)
     for oid, thing in second.heap.items():
         mine = first.heap.get(oid)
         if mine is None:
@@ -350,6 +344,18 @@ def merge(first: State, second: State) -> State:
     first.assumed = {k: v for k, v in first.assumed.items() if assumed.get(k) == v}
     first.decisions = first.decisions & second.decisions
     return first
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+def _merge_values(mine: dict[K, Value], theirs: dict[K, Value]) -> None:
+    for name, value in mine.items():
+        other = theirs.get(name)
+        if other != value:
+            mine[name] = _join(value, other, name)
+    for name, value in theirs.items():
+        mine.setdefault(name, value)
 
 
 def _join(mine: Value, theirs: Value | None, name: object) -> Value:

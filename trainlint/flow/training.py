@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -921,8 +922,8 @@ def _tensor_order(tensor: Tensor) -> str:
     return ",".join(f.facts.name for f in _ordered(tensor.forwards))
 
 
-def _unique(models: object) -> tuple[ModelFacts, ...]:
-    return tuple(dict.fromkeys(models))  # type: ignore[call-overload, no-any-return]
+def _unique(models: Iterable[ModelFacts]) -> tuple[ModelFacts, ...]:
+    return tuple(dict.fromkeys(models))
 
 
 __all__ = ["EACH", "Ref", "Training"]
