@@ -143,6 +143,7 @@ class Calls:
         self.epochs = Epochs(interpreter)
         self.names: dict[ObjectId, str] = {}
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
+        self.data_items: set[ObjectId] = set()
 
     # --- names -------------------------------------------------------------------------
 
@@ -481,7 +482,7 @@ class Calls:
         for value in _flattened(self._unpacked(values, state)):
             if isinstance(value, Tensor):
                 tensors.append(value)
-            elif not isinstance(value, Const):
+            elif not isinstance(value, Const) and not self._is_data(value):
                 others = True
         if not tensors:
             return Ref(("computed", op))
@@ -506,6 +507,17 @@ class Calls:
             divided=any(t.divided for t in tensors) or op == "/",
             leaf=any(t.leaf for t in tensors) and certain is Certainty.NO,
         )
+
+    def _is_data(self, value: Value) -> bool:
+        """What a data loader gave, or a part of it: it has no graph."""
+        while isinstance(value, Ref) and isinstance(value.oid, tuple):
+            if value.oid in self.data_items:
+                return True
+            if value.oid[0] != "attr":
+                return False
+            inner = value.oid[1]
+            value = inner if isinstance(inner, Ref) else Ref(inner)
+        return False
 
     @staticmethod
     def _unpacked(values: tuple[Value, ...], state: State | None) -> tuple[Value, ...]:
@@ -692,6 +704,9 @@ class Calls:
                         return self.models.element_of_parameters(value, state)
                     case ListObject(items=items, summary=summary):
                         return self._any_of((*(items or ()), *sorted(summary, key=str)), item)
+                    case LibraryObject(role="loader"):
+                        self.data_items.add(item.oid)
+                        return item
                     case LibraryObject(role="zip", links=links):
                         return TupleValue(
                             tuple(self._column(v, i, state, frame, node) for i, (_, v) in enumerate(links))
@@ -1468,6 +1483,19 @@ class Calls:
         if kind is not None:
             self._apply_grad(kind, flag, state, frame, node, leaked=False)
         return value
+
+    def entered_by_hand(
+        self, value: Value, name: str, state: State, frame: Frame, node: ir.Node
+    ) -> bool:
+        """`torch.no_grad().__enter__()`: it holds until somebody leaves it."""
+        thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        if not isinstance(thing, ContextObject) or thing.kind.startswith("adapter:"):
+            return False
+        if name == "__enter__":
+            self._apply_grad(thing.kind, thing.grad, state, frame, node, leaked=True)
+        else:
+            state.grad = GradMode()
+        return True
 
     def _apply_grad(
         self, kind: str, flag: Value | None, state: State, frame: Frame, node: ir.Node, leaked: bool

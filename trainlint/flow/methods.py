@@ -64,6 +64,10 @@ def call(
     if name == "set_epoch":
         calls.epochs.set_on(receiver, state)
         return [(state, NONE)]
+    if name in ("__enter__", "__exit__"):
+        done = calls.entered_by_hand(receiver, name, state, frame, node)
+        if done:
+            return [(state, NONE)]
     if name in _MOVES_WEIGHTS:
         calls.training.moved_by_hand(receiver)
     if name.startswith("super()."):
