@@ -1050,7 +1050,12 @@ class Calls:
             case InstanceObject(cls=cls):
                 method = cls.method("__call__")
                 if method is not None:
-                    return self.invoke(method, arguments.with_first(Ref(oid)), state, frame, node)
+                    place = ir.Attribute(node.func, "__call__", node.node)
+                    return [
+                        after
+                        for st, bound in self._bound(oid, method, state, frame, place)
+                        for after in self.call(bound, arguments, st, frame, node)
+                    ]
             case LibraryObject(role="loss", path=path):
                 return [(state, self._loss(path, arguments, state, frame, node, name))]
             case None:
@@ -1091,7 +1096,13 @@ class Calls:
         if module is not None and module.cls is not None and _is_loss_class(module, inputs, name):
             joined = self.combine(arguments.values, "loss", state)
             return [(state, self._through(oid, name, joined, module, state, frame, node))]
+        before = state.grad
+        forward = module.cls.method("forward") if module is not None and module.cls else None
+        if forward is not None and _decorator_names(forward.function) & _GRADIENTS_OFF:
+            origin = self.run.origin(frame, node, "its `forward` runs with gradients off")
+            state.grad = GradMode(Certainty.NO, origin=origin)
         result = self.training.forward(oid, name, arguments.values, state, frame, node)
+        state.grad = before
         return [(state, result)]
 
     def _through(
@@ -2159,6 +2170,9 @@ def _compare_constants(op: str, a: Const, b: Const) -> Value | None:
     except TypeError:
         return None
     return TRUE if result else FALSE
+
+
+_GRADIENTS_OFF = frozenset({"no_grad", "inference_mode"})
 
 
 def _class_fields(info: ClassInfo) -> list[str]:
