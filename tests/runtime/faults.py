@@ -17,9 +17,9 @@ from tests.runtime.tiny import (
     image_step,
     images,
     llama,
+    loop,
     lora,
     loss_of,
-    loop,
     one_step,
     tokens,
 )

@@ -17,9 +17,9 @@ from tests.runtime.tiny import (
     image_step,
     images,
     llama,
+    loop,
     lora,
     loss_of,
-    loop,
     one_step,
     tokens,
 )
@@ -110,7 +110,7 @@ def _(watch: Any) -> Any:
     model.backbone.requires_grad_(False)
     optimizer = adamw(model)
     with watch(model, optimizer) as run:
-        for epoch in range(3):
+        for _epoch in range(3):
             model.train()
             model.backbone.eval()
             for step in range(2):

@@ -22,9 +22,9 @@ from tests.runtime.tiny import (
     image_step,
     images,
     llama,
+    loop,
     lora,
     loss_of,
-    loop,
     one_step,
 )
 from trainlint.runtime import TrainingStateError, watch
@@ -120,11 +120,10 @@ def test_results_are_bit_identical_with_and_without_a_watch(name: str) -> None:
 
 
 def _patched() -> list[Any]:
+    from peft import PeftModel
     from torch.nn.utils import clip_grad
     from torch.optim import optimizer as optimizers
     from torch.utils import checkpoint
-
-    from peft import PeftModel
 
     return [
         nn.Module.train,
@@ -260,7 +259,7 @@ def test_a_watched_model_can_be_copied_pickled_and_saved() -> None:
     assert keys == list(model.state_dict())
     for copied in (twin, again):
         loss_of(copied)
-        hooks = [h for h in copied._forward_pre_hooks.values()]
+        hooks = list(copied._forward_pre_hooks.values())
         assert not any(type(h).__module__.startswith("trainlint") for h in hooks)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runtime.tiny import adamw, convnet, image_step, images, llama, lora, loop, one_step
+from tests.runtime.tiny import adamw, convnet, image_step, images, llama, loop, lora, one_step
 from trainlint.runtime import (
     Expect,
     TrainingStateError,
@@ -249,9 +249,8 @@ def test_gradients_that_pile_up_where_no_optimizer_holds_them() -> None:
 def test_disable_adapter_that_unfreezes() -> None:
     model = lora()
     model.requires_grad_(False)
-    with pytest.raises(TrainingStateError) as caught, watch(model):
-        with model.disable_adapter():
-            pass
+    with pytest.raises(TrainingStateError) as caught, watch(model), model.disable_adapter():
+        pass
     found = caught.value.violations[0]
     assert found.code == "TL415"
     assert len(found.parameters) == 8

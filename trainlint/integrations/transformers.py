@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from trainlint.runtime import Report, Watch, watch
 
 
-class TrainlintCallback(TrainerCallback):
+class TrainlintCallback(TrainerCallback):  # type: ignore[misc]
     """Watches the training of a `Trainer`; takes the options of `trainlint.runtime.watch`.
 
     ```python

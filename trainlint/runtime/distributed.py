@@ -40,7 +40,7 @@ class Ranks:
         self._deadline = float(os.environ.get("TRAINLINT_RANK_TIMEOUT", _DEADLINE))
         self._equal: bool | None = None
         self._silent = False
-        base = dist.distributed_c10d._get_default_store()  # type: ignore[no-untyped-call]
+        base = dist.distributed_c10d._get_default_store()
         self._store: Any = dist.PrefixStore(self._name, base)
 
     def leave(self, steps: int) -> None:

@@ -62,7 +62,7 @@ class ForwardEnds(_Vanishing):
 
 
 class Ran(_Vanishing):
-    """On a module whose parameters got no gradient: did it run, and with gradients on?"""
+    """On a module whose parameters got no gradient: did it run, and with gradients on."""
 
     def __init__(self, seen: dict[str, bool], name: str) -> None:
         self.seen, self.name = seen, name

@@ -555,11 +555,8 @@ def _cannot_train(state: Observation, states: Sequence[AdapterState]) -> list[Ve
     names = tuple(state.parameters[i][0] for a in held for i in a.parameters)
     which = _listed(a.name for a in held)
     tail = _silent(state)
-    others = [
-        n
-        for i, (n, p) in enumerate(state.parameters)
-        if p.requires_grad and i not in state.adapter_parameters
-    ]
+    mine = state.adapter_parameters
+    others = [n for i, (n, p) in enumerate(state.parameters) if p.requires_grad and i not in mine]
     if others:
         tail = f"What does train is {grouped(others)}"
     if _disabled_now(state):
@@ -831,7 +828,7 @@ def _weight_of(module: nn.Module) -> tuple[str | None, torch.Tensor | None]:
     if hasattr(module, "base_layer"):
         base = module
         while hasattr(base, "base_layer"):
-            base = base.base_layer  # type: ignore[assignment]
+            base = base.base_layer
         return "adapter", getattr(base, "weight", None)
     return None, getattr(module, "weight", None)
 
@@ -938,7 +935,8 @@ def coverage(
     if not optimizers or any(h.flat for h in optimizers):
         return []
     inside = {i for h in optimizers for i in h.inside}
-    trainable = [i for i in state.trainable() if i not in _idle(state)]
+    idle = _idle(state)
+    trainable = [i for i in state.trainable() if i not in idle]
     missing = [i for i in trainable if i not in inside]
     if graded:
         missing = [i for i in missing if state.parameters[i][1].grad is not None]

@@ -126,6 +126,8 @@ _DROPOUT = (
 )
 _RUNNING = nn.modules.batchnorm._NormBase  # BatchNorm*, SyncBatchNorm, InstanceNorm*, lazy ones
 _READS: dict[type, bool] = {}
+_NEVER: set[type] = set()
+"""Classes already found to be insensitive, whatever their attributes."""
 _KNOWN_PACKAGES = ("torch.", "transformers.", "peft.", "lightning.", "pytorch_lightning.")
 _RATE_WORDS = ("drop", "jitter")
 _RATE_CONFIG = ("drop",)
@@ -189,6 +191,8 @@ def sensitive(module: nn.Module, *, config_drops: bool = False) -> bool:
     Classes of torch are known (FACTS 2a); other code counts if one of its methods reads
     `training`, in a library only when a rate above 0 is around to make it matter.
     """
+    if type(module) in _NEVER:
+        return False
     if isinstance(module, _DROPOUT):
         return bool(module.p > 0)
     if isinstance(module, _RUNNING):
@@ -205,9 +209,8 @@ def sensitive(module: nn.Module, *, config_drops: bool = False) -> bool:
     source = kind.__module__
     if source.startswith("torch.nn.utils.parametrizations"):
         return kind.__name__ == "_SpectralNorm"
-    if source.startswith("torch."):
-        return False
-    if not _reads_flag(kind):
+    if source.startswith("torch.") or not _reads_flag(kind):
+        _NEVER.add(kind)
         return False
     if source.startswith(_KNOWN_PACKAGES):
         if source.startswith("peft."):
@@ -376,8 +379,11 @@ def observe(model: nn.Module) -> Observation:
 
 def _find_sensitive(state: Observation) -> None:
     drops: dict[str, float] = {}
-    for name, module in state.modules:
-        if "config" in module.__dict__ and len(name) < 60:
+    read: set[int] = set()
+    for _, module in state.modules:
+        config = module.__dict__.get("config")
+        if config is not None and id(config) not in read:
+            read.add(id(config))
             drops.update(config_rates(module))
     state.drops = drops
     has = bool(drops)
@@ -396,8 +402,13 @@ def _container(module: nn.Module, path: str) -> Any:
 def _entries(container: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
     """(adapter, parameters) of a ModuleDict, ParameterDict or the like; others yield nothing."""
     if isinstance(container, nn.ModuleDict):
-        for key, value in container.items():
-            yield key, list(value.parameters())
+        for key, value in container._modules.items():
+            if value is None:
+                continue
+            if value._modules:
+                yield key, list(value.parameters())
+            else:
+                yield key, [p for p in value._parameters.values() if p is not None]
     elif isinstance(container, nn.ParameterDict):
         for key, value in container.items():
             if isinstance(value, nn.Parameter):
@@ -411,17 +422,25 @@ def _find_adapters(state: Observation) -> None:
     base = _peft_class("peft.tuners.tuners_utils", "BaseTuner")
     ids = state.ids
     tuners: list[str] = []
+    kinds: dict[type, tuple[bool, bool, bool]] = {}
     for name, module in state.modules:
-        if is_peft_model(module) or (base is not None and isinstance(module, base)):
+        kind = type(module)
+        known = kinds.get(kind)
+        if known is None:
+            is_base = is_peft_model(module) or (base is not None and isinstance(module, base))
+            is_tuner = tuner is not None and isinstance(module, tuner)
+            is_auxiliary = auxiliary is not None and isinstance(module, auxiliary)
+            if tokens is not None and isinstance(module, tokens):
+                # its inner TrainableTokensLayer holds the weights and is met on its own
+                is_tuner = is_auxiliary = False
+            known = kinds[kind] = is_base, is_tuner, is_auxiliary
+        is_base, is_tuner, is_auxiliary = known
+        if is_base:
             tuners.append(name)
             if state.peft is None or not is_peft_model(state.peft):
                 state.peft, state.peft_name = module, name
-        is_tuner = tuner is not None and isinstance(module, tuner)
-        is_auxiliary = auxiliary is not None and isinstance(module, auxiliary)
         if not (is_tuner or is_auxiliary):
             continue
-        if tokens is not None and isinstance(module, tokens):
-            continue  # its inner TrainableTokensLayer holds the weights and is met on its own
         _read_layer(state, name, module, is_auxiliary, ids)
     _read_model(state, ids)
     state.nested = _nested(state, tuners)

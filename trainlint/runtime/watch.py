@@ -47,8 +47,11 @@ _CLOSE_STEPS = 3
 """How many first steps are looked at in full."""
 _SPARSE = 50
 """How often the dear checks come back after that."""
+_AT_ONCE = 300
 _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
+_TURN = 16
+"""Beyond that so many are, in turn."""
 _MANY_FORWARDS = 64
 _RETAINED = 4
 
@@ -137,6 +140,8 @@ class Plan:
     pairs: list[tuple[dict[str, Any], dict[str, Any]]]
     has_adapters: bool
     scalings: list[dict[str, Any]]
+    rhythm: int = 1
+    """Everything is read again every so many steps: 1 up to some 300 parameters."""
     shape: int = 0
 
 
@@ -224,6 +229,9 @@ class Watch:
         self._diagnosed: list[str] = []
         self._diagnosis_handles: list[Any] = []
         self._root_flag: bool | None = None
+        self._known_flags: bytes | None = None
+        self._changed = True
+        """Something was called since the last look that may have changed more than flags."""
         self._root_assigned = False
         self._probes = 0
         self._probe: list[str] | None = None
@@ -276,7 +284,7 @@ class Watch:
                     self.on_compiled(found)
 
     def on_compiled(self, compiled: nn.Module) -> None:
-        """`torch.compile` wrapped a module, before or during the watch: ours?"""
+        """`torch.compile` wrapped a module, before or during the watch: ours."""
         if self._closed or compiled is self._root():
             return
         inner = self._inner()
@@ -387,7 +395,9 @@ class Watch:
             pairs=pairs,
             has_adapters=state.has_adapters,
             scalings=scalings,
+            rhythm=max(1, len(state.parameters) // _AT_ONCE),
         )
+        self._known_flags = None
         self._plan.shape = self._shape()
         self._good = set()
         self._judged_state = None
@@ -413,8 +423,18 @@ class Watch:
         return total
 
     def _flags(self) -> bytes:
+        """The flags that matter; read again if `train()` was called, or on a step that looks."""
         plan = self._plan
-        return b"" if plan is None else bytes(map(_flag, plan.flag_dicts))
+        if plan is None:
+            return b""
+        if self._known_flags is None or self._close_look():
+            self._known_flags = bytes(map(_flag, plan.flag_dicts))
+        return self._known_flags
+
+    def _close_look(self) -> bool:
+        """Whether this step reads everything again: always, but now and then in huge models."""
+        plan, steps = self._plan, self.report.steps
+        return plan is None or steps <= _CLOSE_STEPS or steps % plan.rhythm == 0
 
     def _tuner_state(self) -> list[object]:
         plan = self._plan
@@ -497,6 +517,8 @@ class Watch:
         if len(self._switches) > 2000:
             del self._switches[:1000]
         self._root_flag = None
+        self._known_flags = None
+        self._changed = True
 
     def on_forward(self, module: nn.Module) -> None:
         """A forward of the root, or of the module inside its wrappers, begins."""
@@ -570,7 +592,7 @@ class Watch:
         return found
 
     def _judge_evaluation(self, forward: Forward) -> list[Verdict]:
-        """Gradients are off: nothing trains on this forward. Is all that acts in eval mode?"""
+        """Gradients are off: nothing trains on this forward. Is all that acts in eval mode."""
         found: list[Verdict] = []
         if self._judge_next and self._plan is not None and self._plan.has_adapters:
             found += self._judge_status()
@@ -618,7 +640,7 @@ class Watch:
             self._emit(found, place)
 
     def _start_probe(self, forward: Forward) -> None:
-        """In the first evaluations: does dropout act though nothing is in train mode?"""
+        """In the first evaluations: does dropout act though nothing is in train mode."""
         plan = self._plan
         if plan is None or any(forward.flags) or self._probes >= 2:
             return
@@ -654,7 +676,9 @@ class Watch:
             hidden = module._non_persistent_buffers_set
             for key, value in module._buffers.items():
                 if value is not None and key not in hidden and value.numel() <= 65_536:
-                    self._buffers.append((f"{name}.{key}".lstrip("."), value, value.detach().clone()))
+                    self._buffers.append(
+                        (f"{name}.{key}".lstrip("."), value, value.detach().clone())
+                    )
             if any(type(h).__name__ == "SpectralNorm" for h in module._forward_pre_hooks.values()):
                 value = module.__dict__.get("weight")
                 if isinstance(value, torch.Tensor):
@@ -741,14 +765,15 @@ class Watch:
         for stepping in self._optimizers.values():
             self._before(stepping, scaled, place)
         if all(t.grad_fn is None for t in losses):
-            self._emit(self._graphless(losses), place)
+            found = self._graphless(losses)
+            self._emit(found + self._compare_ranks() if found else found, place)
             return
         if not any(t.requires_grad for t in losses):
             return
         ours = self._ours(losses)
         if not ours:
             return
-        found: list[Verdict] = []
+        found = []
         for forward in ours:
             found += self._judge_flags(forward, training=True) if self._phase != "eval" else []
             if forward.bypassed:
@@ -759,11 +784,11 @@ class Watch:
                 )
         if self._judge_next or self.report.steps < _CLOSE_STEPS:
             found += self._judge_training()
+        found += self._compare_ranks()
         if found:
             for forward in ours:  # whatever becomes of this backward, it was meant for them
                 forward.consumed = True
         self._emit(found, place)
-        self._compare_ranks(place)
 
     def _ours(self, losses: list[torch.Tensor]) -> list[Forward]:
         """The pending forwards that this loss leads back to."""
@@ -821,10 +846,14 @@ class Watch:
         return [Verdict("TL212", text, cause="cut")]
 
     def _judge_training(self) -> list[Verdict]:
-        """The model trains: can it, and as it was declared?"""
+        """The model trains: can it, and as it was declared."""
         plan = self._plan
         if plan is None:
             return []
+        self._judge_next = False
+        if not self._close_look() and not self._changed:
+            return []
+        self._changed = False
         if self._slow() and self._shape() != plan.shape:
             self._prepare()
             plan = self._plan
@@ -832,7 +861,6 @@ class Watch:
                 return []
         requires = bytes(map(_requires, plan.parameters))
         key = (requires, self._tuner_state())
-        self._judge_next = False
         if key == self._judged_state:
             return []
         self._judged_state = key
@@ -862,7 +890,7 @@ class Watch:
         """Whether this step is one at which the structure is walked."""
         plan = self._plan
         steps = self.report.steps
-        rhythm = 1 if plan is None else max(1, len(plan.names) // 250)
+        rhythm = 1 if plan is None else plan.rhythm * max(1, len(plan.names) // 2000)
         return steps <= _CLOSE_STEPS or steps % rhythm == 0
 
     def after_backward(self) -> None:
@@ -943,9 +971,9 @@ class Watch:
     def on_scheduler(self, scheduler: Any) -> None:
         """A learning rate scheduler is about to step."""
         optimizer = getattr(scheduler, "optimizer", None)
-        stepping = self._optimizers.get(id(optimizer)) or (
-            self._stepping(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else None
-        )
+        stepping = self._optimizers.get(id(optimizer))
+        if stepping is None and isinstance(optimizer, torch.optim.Optimizer):
+            stepping = self._stepping(optimizer)
         if stepping is None or stepping.steps or stepping.attempts:
             return
         if getattr(scheduler, "_is_initial", False) or getattr(scheduler, "_step_count", 0) != 1:
@@ -1039,7 +1067,7 @@ class Watch:
     def on_disable_left(
         self, owner: nn.Module, before: list[tuple[str, nn.Parameter, bool]]
     ) -> None:
-        """`with disable_adapter()` was left: did it unfreeze what was frozen on purpose?"""
+        """`with disable_adapter()` was left: did it unfreeze what was frozen on purpose."""
         if self._closed or self._plan is None:
             return
         ids = {id(p) for p in self._plan.parameters}
@@ -1059,8 +1087,9 @@ class Watch:
     def _stepping(self, optimizer: Any) -> Stepping | None:
         """What is known of an optimizer, if it is one of ours."""
         known = self._optimizers.get(id(optimizer))
+        groups: list[dict[str, Any]] = optimizer.param_groups
         if known is not None and known.ref() is optimizer:
-            count = sum(len(g["params"]) for g in optimizer.param_groups)
+            count = sum(len(group["params"]) for group in groups)
             if count != known.count:
                 self._refresh(known)
             return known
@@ -1154,20 +1183,22 @@ class Watch:
             related = (f"{stepping.scale_line}: the loss was scaled here",)
             verdict = Verdict("TL209", text, related=related, help=advice, cause="scaler")
             self._emit([verdict], place)
+        sentinel = stepping.sentinel
+        close = self._close_look() or sentinel is None or sentinel.grad is None
         found = self._judge_coverage(stepping)
-        if not all(map(_requires, stepping.own)):
+        if close and not all(map(_requires, stepping.own)):
             state = self._observe()
             if state is not None:
                 found += judge.moves_frozen(state, [judge.held(optimizer, state)])
         self._emit(found, place)
         if any(is_root(v) for v in found):
             return
-        grads = bytes([1 if p.grad is None else 0 for p in stepping.own])
+        grads = bytes([1 if p.grad is None else 0 for p in stepping.own]) if close else b""
         if grads and all(grads):
             self._emit(self._judge_empty(stepping), place)
             return
         stepping.empty = 0
-        found = self._judge_missing(stepping, grads)
+        found = self._judge_missing(stepping, grads) if close else []
         if stepping.dirty is not None:
             text = (
                 "the gradients were not cleared between steps: this step uses gradients that the "
@@ -1216,7 +1247,7 @@ class Watch:
         return any(p.grad is not None and id(p) not in held for p in plan.parameters)
 
     def _judge_stranger(self, optimizer: Any) -> None:
-        """An optimizer that holds nothing of ours steps after our backward: whose is it?"""
+        """An optimizer that holds nothing of ours steps after our backward: whose is it."""
         plan = self._plan
         if plan is None or not self._since_step or self._optimizers or not self._trained:
             return
@@ -1254,7 +1285,7 @@ class Watch:
     # --- gradients ----------------------------------------------------------------------------
 
     def _judge_empty(self, stepping: Stepping) -> list[Verdict]:
-        """A step on no gradient at all: why?"""
+        """A step on no gradient at all: why."""
         names = self._names(stepping.own)
         stepping.empty += 1
         if stepping.grads is Grads.WIPED and not (stepping.empty > 1 and self._forwards):
@@ -1314,7 +1345,7 @@ class Watch:
         return self._diagnosed_missing(names)
 
     def _diagnose(self, names: Sequence[str]) -> None:
-        """Watch the owners of these parameters for one step: did they run at all?"""
+        """Watch the owners of these parameters for one step: did they run at all."""
         root = self._root()
         if root is None or len(self._diagnosed) > 200:
             return
@@ -1367,8 +1398,8 @@ class Watch:
         own = stepping.own
         steps = stepping.steps
         if len(own) > _FEW and steps >= _CLOSE_STEPS and steps % _SPARSE:
-            stepping.offset = (stepping.offset + 64) % len(own)
-            own = own[stepping.offset : stepping.offset + 64]
+            stepping.offset = (stepping.offset + _TURN) % len(own)
+            own = own[stepping.offset : stepping.offset + _TURN]
         grads = [p.grad for p in own if p.grad is not None]
         plain = [
             g
@@ -1448,17 +1479,19 @@ class Watch:
 
         self._ranks = Ranks()
 
-    def _compare_ranks(self, place: str | None) -> None:
+    def _compare_ranks(self) -> list[Verdict]:
+        """Before the first backward of a step: DDP would hang in it if the ranks disagree."""
         if self._ranks is None or self._since_step:
-            return
+            return []
         step = self.report.steps
         if step >= _CLOSE_STEPS and step % 100:
-            return
+            return []
         state = self._observe()
         if state is None:
-            return
+            return []
         replicated = self._parallel or _inside_ddp(self._inner())
-        self._emit(self._ranks.compare(step, state, replicated=replicated), place)
+        verdicts: list[Verdict] = self._ranks.compare(step, state, replicated=replicated)
+        return verdicts
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ class RanksDiverged(Rule[Event], code="TL604", name="ranks-diverged", severity=S
     """Parameters that should be equal on all ranks are not.
 
     ## Why is this bad?
-    Replicas that drift apart train as many models as there are ranks; the one that is saved has seen
-    a part of the data only. A bypassed wrapper, a converted DistributedDataParallel model, clipping on
-    one rank, or a broken link all end here.
+    Replicas that drift apart train as many models as there are ranks; the one that is saved has
+    seen a part of the data only. A bypassed wrapper, a converted DistributedDataParallel model,
+    clipping on one rank, or a broken link all end here.
 
     ## Example
     ```python

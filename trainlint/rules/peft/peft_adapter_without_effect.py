@@ -10,7 +10,7 @@ from trainlint.core.rule import Rule
 class PeftAdapterWithoutEffect(
     Rule[Event], code="TL417", name="peft-adapter-without-effect", severity=Severity.ERROR
 ):
-    """The active adapter does nothing: it does not exist, its scaling is 0, or its layer was replaced.
+    """The active adapter does nothing: absent, scaled by 0, or its layer was replaced.
 
     ## Why is this bad?
     The model runs as its base would. A loss still falls if anything else trains, gradients of an
@@ -51,6 +51,6 @@ class PeftAdapterWithoutEffect(
     program does not show it.
     """
 
-    message = "the active adapter does nothing: it does not exist, its scaling is 0, or its layer was replaced"
+    message = "the active adapter does nothing: absent, scaled by 0, or its layer was replaced"
     static = False
     live = True

@@ -14,8 +14,8 @@ class PeftIrregularStatus(
 
     ## Why is this bad?
     A layer that is disabled, merged, or uses another adapter than the rest computes something else
-    than the model as a whole claims. Nothing raises: the loss falls all the same, and the checkpoint
-    that is saved is not the model that was trained.
+    than the model as a whole claims. Nothing raises: the loss falls all the same, and the
+    checkpoint that is saved is not the model that was trained.
 
     ## Example
     ```python
@@ -44,8 +44,8 @@ class PeftIrregularStatus(
 
     ## What it leaves alone
     `modules_to_save` that only one of several adapters has (its wrapper has no active adapter while
-    another is in use), and `merge_adapter()` beside `modules_to_save`, both of which PEFT's own status
-    calls irregular. Adapters with different target modules.
+    another is in use), and `merge_adapter()` beside `modules_to_save`, both of which PEFT's own
+    status calls irregular. Adapters with different target modules.
 
     ## How it is found
     By `trainlint.runtime` (`inspect`, `verify`, `watch`) on the running model; the text of a

@@ -13,8 +13,9 @@ class PeftTiedWeightsSplit(
     """An adapter or a trained copy unties weights that were tied.
 
     ## Why is this bad?
-    The base shares one matrix between its input embedding and its output layer. A copy or an adapter
-    on one of them makes two of it: the two drift apart, and merging or saving may keep one only.
+    The base shares one matrix between its input embedding and its output layer. A copy or an
+    adapter on one of them makes two of it: the two drift apart, and merging or saving may keep
+    one only.
 
     ## Example
     ```python

@@ -14,8 +14,8 @@ class EvalChangedState(
 
     ## Why is this bad?
     Evaluating must not change what is evaluated. Running statistics that move during it learn the
-    validation data; a weight computed anew (`spectral_norm` before its first training forward) makes
-    every evaluation a different model.
+    validation data; a weight computed anew (`spectral_norm` before its first training forward)
+    makes every evaluation a different model.
 
     ## Example
     ```python

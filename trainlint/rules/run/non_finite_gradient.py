@@ -13,8 +13,8 @@ class NonFiniteGradient(
     """NaN or infinity in a gradient that reaches the step.
 
     ## Why is this bad?
-    One such step makes every parameter it touches NaN, and momentum keeps it so. Everything after it
-    is lost.
+    One such step makes every parameter it touches NaN, and momentum keeps it so. Everything
+    after it is lost.
 
     ## Example
     ```python
