@@ -120,11 +120,13 @@ class BodyReader:
         first, *others = ends
         names = {name for end in ends for name in end}
         known.clear()
-        known.update({
-            name: first.get(name, "")
-            for name in names
-            if all(end.get(name, "") == first.get(name, "") for end in others)
-        })
+        known.update(
+            {
+                name: first.get(name, "")
+                for name in names
+                if all(end.get(name, "") == first.get(name, "") for end in others)
+            }
+        )
         return True
 
     def _loop(self, body: ir.Block, known: Known) -> None:

@@ -13,20 +13,49 @@ from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
 _REGISTERS = frozenset(
-    """add_module register_module register_parameter setattr __setattr__ _modules __dict__
-    _parameters
-    """.split()
+    [
+        "add_module",
+        "register_module",
+        "register_parameter",
+        "setattr",
+        "__setattr__",
+        "_modules",
+        "__dict__",
+        "_parameters",
+    ]
 )
 _BY_HAND = frozenset(
-    """parameters named_parameters _apply to cuda state_dict children named_children modules
-    named_modules
-    """.split()
+    [
+        "parameters",
+        "named_parameters",
+        "_apply",
+        "to",
+        "cuda",
+        "state_dict",
+        "children",
+        "named_children",
+        "modules",
+        "named_modules",
+    ]
 )
 _READERS = frozenset(
-    """builtins.enumerate builtins.zip builtins.len builtins.range builtins.reversed builtins.iter
-    builtins.print builtins.isinstance builtins.any builtins.all builtins.str builtins.min
-    builtins.max builtins.next builtins.bool
-    """.split()
+    [
+        "builtins.enumerate",
+        "builtins.zip",
+        "builtins.len",
+        "builtins.range",
+        "builtins.reversed",
+        "builtins.iter",
+        "builtins.print",
+        "builtins.isinstance",
+        "builtins.any",
+        "builtins.all",
+        "builtins.str",
+        "builtins.min",
+        "builtins.max",
+        "builtins.next",
+        "builtins.bool",
+    ]
 )
 _CONTAINERS = {
     "builtins.list": "list",
@@ -99,9 +128,7 @@ class ClassReader:
                 kept.holds = True
                 kept.methods.add(function.name)
 
-    def _assigned(
-        self, name: str, node: ir.Assign, value: ir.Expr, local: MethodReader
-    ) -> None:
+    def _assigned(self, name: str, node: ir.Assign, value: ir.Expr, local: MethodReader) -> None:
         container = local.container(value)
         if container is None:
             # Bound to something else as well: what it is in the end is not known.
@@ -278,5 +305,3 @@ _COMPREHENSIONS = {
     ir.ComprehensionKind.DICT: "dict",
     ir.ComprehensionKind.GENERATOR: "tuple",
 }
-
-

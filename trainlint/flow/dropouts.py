@@ -170,9 +170,7 @@ class Probability:
             return "unknown"
         if root.id != self.receiver:
             return "unknown" if self.scope.owner(root.id) is not None else "constant"
-        first = next(
-            a for node in walk(expr) if (a := attribute_of(node, self.receiver))
-        )
+        first = next(a for node in walk(expr) if (a := attribute_of(node, self.receiver)))
         return self._own_attribute(first, first == expr.attr)
 
     def _own_attribute(self, name: str, is_whole: bool) -> str:

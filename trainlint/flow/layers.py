@@ -23,10 +23,20 @@ from trainlint.flow.values import ClassValue, External
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
-_MOVES = frozenset("to cuda cpu half float double bfloat16 type train eval".split())
+_MOVES = frozenset(
+    ["to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "train", "eval"]
+)
 _FILLED_BY_HAND = frozenset(
-    """load_state_dict requires_grad requires_grad_ data copy_ from_pretrained load register_buffer
-    """.split()
+    [
+        "load_state_dict",
+        "requires_grad",
+        "requires_grad_",
+        "data",
+        "copy_",
+        "from_pretrained",
+        "load",
+        "register_buffer",
+    ]
 )
 _MAX_DEPTH = 5
 
@@ -190,9 +200,7 @@ def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
 
 
 def _on_receiver(node: ir.Assign, receiver: str) -> bool:
-    return any(
-        attribute_of(part, receiver) for target in node.targets for part in walk(target)
-    )
+    return any(attribute_of(part, receiver) for target in node.targets for part in walk(target))
 
 
 # --- layers made in forward ----------------------------------------------------------------
@@ -208,9 +216,7 @@ def created_in_forward(info: ClassInfo) -> Iterator[LayerCreatedInForward]:
 def _run_by_forward(info: ClassInfo) -> list[ir.Function]:
     methods = {function.name: function for _, function in all_methods(info)}
     built = called_from("__init__", methods)
-    return [
-        methods[name] for name in called_from("forward", methods) if name not in built
-    ]
+    return [methods[name] for name in called_from("forward", methods) if name not in built]
 
 
 def called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:

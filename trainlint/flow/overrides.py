@@ -31,8 +31,18 @@ def overrides_of(info: ClassInfo) -> tuple[ModeOverride, ...]:
         if name in _METHODS and not _is_abstract(function)
     ]
     overrides = [override for override in found if override is not None]
+    if _is_own_pair(overrides):
+        overrides = []
     overrides += _attributes(info)
     return tuple(sorted(overrides, key=lambda override: override.site.node))
+
+
+def _is_own_pair(overrides: list[ModeOverride]) -> bool:
+    """`train()` and `eval()` without a mode, each of which switches the parts by itself."""
+    return {o.method for o in overrides} == {"train", "eval"} and all(
+        o.calls_super and not o.runs_training and not (o.takes_mode and o.method == "train")
+        for o in overrides
+    )
 
 
 def _is_abstract(function: ir.Function) -> bool:
@@ -190,14 +200,11 @@ class Override:
         )
 
     def _mentions_mode(self, node: object) -> bool:
-        return any(
-            isinstance(part, ir.Name) and part.id in self.mode_names for part in walk(node)
-        )
+        return any(isinstance(part, ir.Name) and part.id in self.mode_names for part in walk(node))
 
     def _runs_training(self) -> bool:
         return any(
-            isinstance(call.func, ir.Attribute) and call.func.attr in _TRAINS
-            for call in self.calls
+            isinstance(call.func, ir.Attribute) and call.func.attr in _TRAINS for call in self.calls
         )
 
     def _is_inert(self) -> bool:
@@ -228,7 +235,8 @@ class Override:
     def _is_default_eval(self) -> bool:
         """`def eval(self): return self.train(False)`: what torch does anyway."""
         statements = [
-            s for s in self.function.body
+            s
+            for s in self.function.body
             if not (isinstance(s, ir.Expression) and isinstance(s.value, ir.Literal))
         ]
         if not 1 <= len(statements) <= 2:
