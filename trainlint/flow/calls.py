@@ -28,7 +28,7 @@ from trainlint.flow import ir
 from trainlint.flow.adapters import Adapters, Place
 from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
-from trainlint.flow.models import EACH, Models
+from trainlint.flow.models import EACH, MADE, UNGRAPHED, Models
 from trainlint.flow.project import ClassInfo, member
 from trainlint.flow.activation import SAME, output_activation
 from trainlint.flow.sensitivity import own_sensitivity
@@ -793,6 +793,18 @@ class Calls:
             return held if held is not None else Ref(("attr", oid, name))
         return Ref(("attr", oid, key))
 
+    @staticmethod
+    def is_buffer(thing: Value, state: State) -> bool:
+        """A tensor, or what a call returned and may be one: `targets = torch.zeros(n)`."""
+        if isinstance(thing, Tensor):
+            return True
+        return (
+            isinstance(thing, Ref)
+            and isinstance(thing.oid, tuple)
+            and thing.oid[0] == "result"
+            and thing.oid not in state.heap
+        )
+
     def set_item(
         self,
         thing: Value,
@@ -1076,6 +1088,8 @@ class Calls:
                 if done is not None:
                     return done
         last = name.rsplit(".", 1)[-1]
+        if _makes(oid, last, frame):
+            return self._made_elsewhere(last, arguments, state, frame, node)
         if (
             _MODEL_NAME.search(last)
             and not _CLASS_NAME.match(last)
@@ -1085,6 +1099,18 @@ class Calls:
             self.models.promote(oid, state)
             return self.forward(oid, name, arguments, state, frame, node)
         return self.unknown_call(arguments, state, frame, node)
+
+    def _made_elsewhere(
+        self, name: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    ) -> Evaluated:
+        """A class or factory that is not here is called: an object of a class has its own tag."""
+        results = self.unknown_call(arguments, state, frame, node)
+        if not _is_class_name(name):
+            return results
+        return [
+            (st, v if isinstance(v, Tensor) else self.run.fresh(st, frame, node, MADE + name))
+            for st, v in results
+        ]
 
     def forward(
         self, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
@@ -1577,7 +1603,7 @@ class Calls:
             if isinstance(computed, Tensor):
                 return [(state, computed)]
             return self.unknown_call(arguments, state, frame, node, havoc=False)
-        return self.unknown_call(arguments, state, frame, node)
+        return self._made_elsewhere(path.rsplit(".", 1)[-1], arguments, state, frame, node)
 
     def _user_semantics(
         self, kind: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
@@ -1692,6 +1718,8 @@ class Calls:
             case sp.LossFunction(name=name):
                 kind = name or path.rsplit(".", 1)[-1]
                 return [(state, self._loss(kind, arguments, state, frame, node, path))]
+            case sp.Same(ungraphed=flag) if flag and arguments.get(flag) == TRUE:
+                return [(state, self.run.fresh(state, frame, node, UNGRAPHED))]
             case sp.Same(argument=position):
                 value = arguments.positional[position] if position < len(arguments.positional) else (
                     arguments.values[0] if arguments.values else NONE
@@ -2078,6 +2106,22 @@ _LIBRARY_METHODS = frozenset(
     buffers named_buffers generate save_pretrained register_forward_hook add_module
     """.split()
 )
+
+
+_FACTORY_NAME = re.compile(r"_?(get|build|create|make|load|init|define|setup|prepare)_")
+
+
+def _makes(oid: ObjectId, name: str, frame: Frame) -> bool:
+    """Whether a name that nobody binds here is a class or a factory: it came by `import *`."""
+    if not isinstance(oid, tuple) or oid[0] != "global" or name in frame.module.bindings:
+        return False
+    starred = bool(frame.module.stars)
+    return _is_class_name(name) or starred or bool(_FACTORY_NAME.match(name))
+
+
+def _is_class_name(name: str) -> bool:
+    """`UNet`, `DeepLabV3`, `GPT`; not `G`, `G_A` or `netG`."""
+    return len(name) > 2 and name[0].isupper() and name[1] != "_" and name.isidentifier()
 
 
 def is_library_method(name: str) -> bool:

@@ -905,7 +905,10 @@ class Interpreter:
                 for st, (thing, key) in self.eval_all((owner, index), state, frame)[:1]:
                     if st is not state:
                         _take_over(state, st)
-                    self.calls.set_item(thing, key, value, state, frame, s)
+                    if isinstance(value, Tensor) and self.calls.is_buffer(thing, state):
+                        self.store(owner, self.calls.combine((thing, value), "[]"), state, frame, s)
+                    else:
+                        self.calls.set_item(thing, key, value, state, frame, s)
             case ir.Sequence(items=targets):
                 self._unpack(targets, value, state, frame, s)
             case ir.Starred(value=inner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,17 @@ EACH = "$each"
 """The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
 ADAPTER = "$adapter:"
 """What the attribute names of adapters begin with."""
+MADE = "made:"
+"""What the identity of an object begins with whose class is not here; its name follows."""
+UNGRAPHED = "ungraphed"
+"""What the identity of an input begins with that turns gradients off."""
 MAX_PARTS = 48
 MAX_CHANGES = 16
 MAX_LAYERS = 6
+_SELDOM_SENSITIVE = re.compile(
+    r"policy|actor|critic|dqn|q_?net|agent|value|ppo|gen|disc|gan|flow|loss|ema|teacher|target",
+    re.IGNORECASE,
+)
 _CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
 
 
@@ -759,6 +768,21 @@ class Models:
     def loaded(self, oid: ObjectId, state: State, origin: Origin) -> None:
         """Trained weights came in."""
         state.update(oid, loaded=origin)
+        self.as_made(oid, state)
+
+    def as_made(self, oid: ObjectId, state: State) -> None:
+        """A network of a class that is not here, not yet switched, is in train mode.
+
+        Networks that act or generate often have no layer that cares, so theirs stays unknown.
+        """
+        base = self.base(oid, state)
+        tag = base[0] if isinstance(base, tuple) and isinstance(base[0], str) else ""
+        if not tag.startswith(MADE) or _SELDOM_SENSITIVE.search(tag.removeprefix(MADE)):
+            return
+        for part in self.reach(base, state):
+            module = state.module(part)
+            if module is not None and module.flag == ModeFact() and not module.wraps:
+                state.update(part, flag=ModeFact(Mode.TRAIN))
 
 
 def _shown(attribute: str) -> str:

@@ -35,10 +35,11 @@ from trainlint.core.facts import (
     Site,
 )
 from trainlint.flow import ir
-from trainlint.flow.models import ADAPTER, EACH, Models
+from trainlint.flow.models import ADAPTER, EACH, UNGRAPHED, Models
 from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
+    GradMode,
     ModuleObject,
     OptimizerObject,
     ScalerObject,
@@ -123,6 +124,8 @@ class Training:
         """A model runs: its result knows the model as it was."""
         facts = self.models.facts(oid, name, state)
         grad = state.grad
+        if grad.on is Certainty.YES and any(_is_ungraphed(v) for v in inputs):
+            grad = GradMode(Certainty.NO)
         stack = tuple(id(f) for f in self.run.active)
         key = (
             frame.module.path,
@@ -361,6 +364,8 @@ class Training:
             targets = [oid for oid, _ in optimizers] if len(optimizers) == 1 else []
             for oid, _ in optimizers if len(optimizers) > 1 else ():
                 state.update(oid, gradients=Gradients.UNKNOWN, pending=frozenset())
+                if oid in self.records:
+                    self.records[oid].elsewhere = True
         elif holders:
             targets = holders
         else:
@@ -410,6 +415,8 @@ class Training:
         if sources is not None and any(state.module(s.oid) is None for s in sources):
             for source in sources:
                 self.models.promote(source.oid, state)
+        for source in sources or ():
+            self.models.as_made(source.oid, state)
         groups = self.models.capture(sources, state) if sources is not None else None
         state.heap[oid] = OptimizerObject(
             kind=kind,
@@ -912,6 +919,11 @@ def _is_evaluation_name(name: str) -> bool:
     if any(w in ("train", "training", "fit") for w in words):
         return False
     return any(w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS for w in words)
+
+
+def _is_ungraphed(value: Value) -> bool:
+    """`Variable(x, volatile=True)`, of the days before `no_grad`."""
+    return isinstance(value, Ref) and isinstance(value.oid, tuple) and value.oid[0] == UNGRAPHED
 
 
 def _ordered(forwards: frozenset[Forward]) -> list[Forward]:

@@ -112,6 +112,8 @@ class Same:
     """Returns its argument, the same object."""
 
     argument: int = 0
+    ungraphed: str = ""
+    """The flag with which nothing computed from it records a graph."""
 
 
 @dataclass(frozen=True, slots=True)

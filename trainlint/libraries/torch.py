@@ -256,7 +256,7 @@ _TENSORS: dict[str, Spec] = {
     "flash_attn.flash_attn_varlen_func": DropoutFunction("dropout_p", 7, "", -1, 0.0),
     "torch.save": Harmless(),
     "torch.jit.save": Harmless(),
-    "torch.autograd.Variable": Same(),
+    "torch.autograd.Variable": Same(ungraphed="volatile"),
     "torch.jit.script": Same(),
     "torch.save_state_dict": Harmless(),
     "torch.compile": Wrapper("compile", "model", "_orig_mod"),
