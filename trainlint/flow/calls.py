@@ -29,6 +29,7 @@ from trainlint.flow.adapters import Adapters, Place
 from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
 from trainlint.flow.models import EACH, MADE, UNGRAPHED, Models
+from trainlint.flow.naming import MODEL_NAME as _MODEL_NAME
 from trainlint.flow.project import ClassInfo, member
 from trainlint.flow.activation import SAME, output_activation
 from trainlint.flow.sensitivity import own_sensitivity
@@ -79,12 +80,6 @@ from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Evaluated, Frame, Interpreter
 
-_MODEL_NAME = re.compile(
-    r"(?:^|_|\.)(model|net|network|encoder|decoder|backbone|generator|discriminator|critic|actor"
-    r"|policy|student|teacher|classifier|head|module|unet|vae|ddp|ema|transformer|resnet|vgg|bert"
-    r"|gpt|llm|mlp|cnn|rnn|lstm|gen|disc|netG|netD|G|D|llama|wrapper)(?:$|_|\d|\.|s$)",
-    re.IGNORECASE,
-)
 _CLASS_NAME = re.compile(r"[A-Z][A-Za-z]*[a-z]|[A-Z]{2,}")
 """`UNet(...)` makes a model; `G(...)` and `netG(...)` run one."""
 _OPTIMIZER_NAME = re.compile(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
@@ -2121,7 +2116,7 @@ def _makes(oid: ObjectId, name: str, frame: Frame) -> bool:
 
 def _is_class_name(name: str) -> bool:
     """`UNet`, `DeepLabV3`, `GPT`; not `G`, `G_A` or `netG`."""
-    return len(name) > 2 and name[0].isupper() and name[1] != "_" and name.isidentifier()
+    return _CLASS_NAME.match(name) is not None
 
 
 def is_library_method(name: str) -> bool:

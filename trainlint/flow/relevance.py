@@ -7,6 +7,7 @@ that is skipped is taken to compute its result from its arguments and to leave t
 from __future__ import annotations
 
 from trainlint.flow import ir
+from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.project import ModuleInfo
 from trainlint.libraries import LIBRARY
 
@@ -95,9 +96,22 @@ def _methods(binding: object) -> dict[str, frozenset[str]]:
 
 
 def _calls_unknown(function: ir.Function) -> bool:
-    """Whether it calls what it was given: a parameter may be a model or a callback."""
+    """Whether it calls what it was given, or what is named like a network.
+
+    A parameter may be a model or a callback.
+    """
     names = {p.name for p in function.parameters} - {"self", "cls"}
-    return bool(names) and _has_call_of(function.body, names)
+    return _has_call_of(function.body, names)
+
+
+def _is_own_network(func: object) -> bool:
+    """`self.netG`, called."""
+    return (
+        isinstance(func, ir.Attribute)
+        and isinstance(func.value, ir.Name)
+        and func.value.id == "self"
+        and MODEL_NAME.search(func.attr) is not None
+    )
 
 
 def _has_call_of(node: object, names: set[str]) -> bool:
@@ -105,7 +119,9 @@ def _has_call_of(node: object, names: set[str]) -> bool:
         return any(_has_call_of(part, names) for part in node)
     if isinstance(node, ir.Call):
         func = node.func
-        if isinstance(func, ir.Name) and func.id in names:
+        if isinstance(func, ir.Name) and (func.id in names or MODEL_NAME.search(func.id)):
+            return True
+        if _is_own_network(func):
             return True
         return _has_call_of(func, names) or any(_has_call_of(a.value, names) for a in node.args)
     if isinstance(node, ir.Node):
