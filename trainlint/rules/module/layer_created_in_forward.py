@@ -71,7 +71,7 @@ class LayerCreatedInForward(
 
     def check(self, event: events.LayerCreatedInForward) -> Iterator[Finding]:
         if event.parametric:
-            consequence = "its weights are random at each call and nothing trains them"
+            consequence = "its weights are new at each call and nothing trains them"
         elif event.sensitive:
             consequence = "`eval()` does not reach it"
         else:
