@@ -157,14 +157,18 @@ def long_file(folder: Path, lines: int) -> Path:
 
 
 def table(title: str, costs: dict[str, Cost], base: str | None = None) -> None:
-    print(f"\n### {title}\n\n| run | CPU s | wall s | peak MB | ratio |\n| --- | --- | --- | --- | --- |")
+    print(
+        f"\n### {title}\n\n| run | CPU s | wall s | peak MB | ratio |\n| --- | --- | --- | --- | --- |"
+    )
     for name, cost in costs.items():
         ratio = f"{cost.cpu / costs[base].cpu:.2f}" if base else ""
         print(f"| {name} | {cost.cpu:.2f} | {cost.wall:.2f} | {cost.peak:.0f} | {ratio} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--tree", type=Path, help="default: the installed transformers package")
     parser.add_argument("--files", type=int, default=20, help="take every n-th file of the tree")
     parser.add_argument("--rounds", type=int, default=3)
@@ -177,8 +181,10 @@ def main() -> None:
         spec = find_spec("transformers")
         assert spec and spec.origin, "transformers is not installed: name a --tree"
         tree = Path(spec.origin).parent
-    print(f"{time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}, {os.cpu_count()} processors, "
-          f"load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}, {os.cpu_count()} processors, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         sample = base / "sample"
@@ -190,7 +196,9 @@ def main() -> None:
         count = sum(1 for _ in sample.rglob("*.py"))
         table(f"{tree.name}, {count} files", costs, "floor: libcst.parse_module")
         growth = {
-            f"{n} files": (lambda cost, n=n: cost.add(trainlint("--no-cache", "--jobs", "1"), base / f"s{n}"))
+            f"{n} files": (
+                lambda cost, n=n: cost.add(trainlint("--no-cache", "--jobs", "1"), base / f"s{n}")
+            )
             for n in (25, 50, 100)
         }
         for n in (25, 50, 100):
@@ -205,8 +213,12 @@ def main() -> None:
         table("one file", alternate(options.rounds, lengths), "2500 lines")
         names = sorted(str(p) for p in (base / "s25").glob("*.py"))[:5]
         five = {
-            "five files, cold": lambda cost: cost.add(trainlint("--no-cache", "--force-exclude", *names), base),
-            "import of the command line": lambda cost: cost.add([sys.executable, "-c", "import trainlint.cli"], base),
+            "five files, cold": lambda cost: cost.add(
+                trainlint("--no-cache", "--force-exclude", *names), base
+            ),
+            "import of the command line": lambda cost: cost.add(
+                [sys.executable, "-c", "import trainlint.cli"], base
+            ),
             "bare interpreter": lambda cost: cost.add([sys.executable, "-c", ""], base),
         }
         costs = alternate(options.rounds, five)

@@ -71,7 +71,11 @@ def least_milliseconds(code: str, cwd: object = None) -> float:
     times = []
     for _ in range(7):
         ran = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, env=environment()
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=environment(),
         )
         times.append(float(ran.stdout.split()[-1]))
     return min(times)

@@ -24,7 +24,11 @@ QUICK = settings(
     max_examples=60,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+    ],
 )
 
 
@@ -53,10 +57,7 @@ def test_any_text(text: str) -> None:
 
 
 WORDS = st.sampled_from(
-    """( ) [ ] { } : , . = + - * ** @ -> := ; \\ \n \t \f \r \x00 ' " ''' \""" # f' f" {x} % ! ?
-    if else elif for while with try except finally def class return yield await async lambda match
-    case type import from as global del pass raise not and or in is None 0 1e9 0x 1j é 日 x y model
-    .train() .eval .backward() .step() optimizer torch.no_grad() super() self """.split(" ")
+    ["(", ")", "[", "]", "{", "}", ":", ",", ".", "=", "+", "-", "*", "**", "@", "->", ":=", ";", "\\", "\n", "\t", "\x0c", "\r", "\x00", "'", '"', "'''", '"""', "#", "f'", 'f"', "{x}", "%", "!", "?\n", "", "", "", "if", "else", "elif", "for", "while", "with", "try", "except", "finally", "def", "class", "return", "yield", "await", "async", "lambda", "match\n", "", "", "", "case", "type", "import", "from", "as", "global", "del", "pass", "raise", "not", "and", "or", "in", "is", "None", "0", "1e9", "0x", "1j", "é", "日", "x", "y", "model\n", "", "", "", ".train()", ".eval", ".backward()", ".step()", "optimizer", "torch.no_grad()", "super()", "self", ""]
 )
 
 
@@ -67,11 +68,30 @@ def test_words_of_python_in_any_order(words: list[str]) -> None:
 
 
 @QUICK
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=4)
-                    | st.dictionaries(st.sampled_from(["cells", "cell_type", "source", "metadata",
-                                                       "kernelspec", "language", "worksheets"]),
-                                      inner, max_size=5), max_leaves=20))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "cells",
+                        "cell_type",
+                        "source",
+                        "metadata",
+                        "kernelspec",
+                        "language",
+                        "worksheets",
+                    ]
+                ),
+                inner,
+                max_size=5,
+            )
+        ),
+        max_leaves=20,
+    )
+)
 def test_any_json_as_a_notebook(document: object) -> None:
     checked(json.dumps(document).encode(), "/nowhere/a.ipynb")
 
@@ -136,7 +156,7 @@ SYNTAX = {
     "numbers": "x = 0xFF_FF + 1_0.0e-1_0j + 0b1 + 0o7\nmodel.eval",
     "huge literal": "x = '" + "a" * 1_000_000 + "'\nmodel.eval",
     "long line": "x = [" + "'é', " * 30_000 + "]\nmodel.eval",
-    "bytes": "x = rb'\\x' b\"\"\"\n\"\"\"\nmodel.eval",
+    "bytes": 'x = rb\'\\x\' b"""\n"""\nmodel.eval',
     "PEP 758": "try:\n    model.eval\nexcept A, B:\n    pass",
     "t-string": "t'{model.eval}'",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 TELLTALE = "open({path!r}, 'w').write('ran')\n"
 
@@ -45,6 +46,6 @@ def test_the_cache_holds_nothing_that_is_unpickled() -> None:
     import trainlint.files
 
     for module in (trainlint.cache, trainlint.files):
-        source = open(module.__file__).read()
+        source = Path(module.__file__).read_text()
         for word in ("pickle", "marshal", "eval(", "exec(", "shelve"):
             assert word not in source.replace("model.eval(", "")
