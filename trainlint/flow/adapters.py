@@ -33,6 +33,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.ir import spelled
 from trainlint.flow.models import ADAPTER
 from trainlint.flow.state import (
     Change,
@@ -907,8 +908,6 @@ class Adapters:
         self, s: ir.Expression, call: ir.Call, context: ContextObject, state: State, frame: Frame
     ) -> None:
         """`model.disable_adapter()` as a statement."""
-        from trainlint.flow.interpret import spelled
-
         owner = call.func.value if isinstance(call.func, ir.Attribute) else call.func
         self.run.recorder.raise_event(
             DiscardedCall(
@@ -923,8 +922,6 @@ class Adapters:
 
     def dropped(self, call: ir.Call, state: State, frame: Frame) -> None:
         """`model.merge_and_unload()` as a statement: the wrapper is empty from now on."""
-        from trainlint.flow.interpret import spelled
-
         found = self.unloaded.get(call.node)
         if found is None or not isinstance(call.func, ir.Attribute):
             return

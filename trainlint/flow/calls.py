@@ -25,13 +25,14 @@ from trainlint.core.facts import (
     TrainableFact,
 )
 from trainlint.flow import ir
+from trainlint.flow.activation import SAME, output_activation
 from trainlint.flow.adapters import Adapters, Place
 from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
+from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH, MADE, UNGRAPHED, Models
 from trainlint.flow.naming import MODEL_NAME as _MODEL_NAME
 from trainlint.flow.project import ClassInfo, member
-from trainlint.flow.activation import SAME, output_activation
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
@@ -80,6 +81,8 @@ from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Evaluated, Frame, Interpreter
 
+_TRAINS_NAME = re.compile(r"backward|step|optim|update|train|learn|fit|scaler", re.IGNORECASE)
+"""An unknown function of such a name may run backward on a loss that it is given."""
 _CLASS_NAME = re.compile(r"[A-Z][A-Za-z]*[a-z]|[A-Z]{2,}")
 """`UNet(...)` makes a model; `G(...)` and `netG(...)` run one."""
 _OPTIMIZER_NAME = re.compile(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
@@ -334,8 +337,6 @@ class Calls:
         s: ir.Node,
     ) -> None:
         """`thing.attr = value`."""
-        from trainlint.flow.interpret import spelled
-
         name = spelled(target.value)
         if isinstance(thing, ParameterValue) or (
             isinstance(thing, LibraryMethod) and isinstance(thing.receiver, ParameterValue)
@@ -919,8 +920,6 @@ class Calls:
             case TupleValue(items=items):
                 for item in items:
                     self.havoc(item, state, depth + 1)
-            case Tensor():
-                self.training.perhaps_backward(value, state)
             case Ref(oid=oid) if depth < 3:
                 thing = state.heap.get(oid)
                 match thing:
@@ -1044,8 +1043,6 @@ class Calls:
     def _call_object(
         self, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Evaluated:
-        from trainlint.flow.interpret import spelled
-
         thing = state.heap.get(oid)
         name = spelled(node.func)
         match thing:
@@ -1167,8 +1164,11 @@ class Calls:
     ) -> Evaluated:
         """Nothing is known of the function: what it got is unknown, its result derived."""
         if havoc:
+            trains = isinstance(node, ir.Call) and _TRAINS_NAME.search(spelled(node.func))
             for value in arguments.values:
                 self.havoc(value, state)
+                if trains and isinstance(value, Tensor):
+                    self.training.perhaps_backward(value, state)
             state = self.callbacks(arguments, state, frame, node)
         joined = self.combine(arguments.values, "call", state)
         if isinstance(joined, Tensor):
@@ -1948,8 +1948,6 @@ class Calls:
     def _clip(
         self, argument: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Evaluated:
-        from trainlint.flow.interpret import spelled
-
         parameters = arguments.get(argument, 0)
         if parameters is not None:
             expr = arguments.expr(argument, 0)
@@ -1971,8 +1969,6 @@ class Calls:
     def _backward_function(
         self, fills: bool, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Evaluated:
-        from trainlint.flow.interpret import spelled
-
         first = arguments.values[0] if arguments.values else NONE
         if fills:
             self.training.backward(first, spelled(node.args[0].value), state, frame, node)
@@ -2008,8 +2004,6 @@ class Calls:
         self, s: ir.Expression, call: ir.Call, result: Value, state: State, frame: Frame
     ) -> None:
         """A call stands alone as a statement."""
-        from trainlint.flow.interpret import spelled
-
         if isinstance(result, Ref):
             self.adapters.dropped(call, state, frame)
             thing = state.heap.get(result.oid)
@@ -2030,13 +2024,14 @@ class Calls:
         """`runner.optimize(loss)` may run backward on what it is given."""
         for argument in call.args:
             if isinstance(argument.value, ir.Name):
-                self.escape(self.run.load_name(argument.value.id, state, frame), state)
+                value = self.run.load_name(argument.value.id, state, frame)
+                self.escape(value, state)
+                if isinstance(value, Tensor):
+                    self.training.perhaps_backward(value, state)
 
     def _discarded_context(
         self, s: ir.Expression, call: ir.Call, thing: ContextObject, state: State, frame: Frame
     ) -> None:
-        from trainlint.flow.interpret import spelled
-
         if thing.kind == "set_grad_enabled":
             self._apply_grad(thing.kind, thing.grad, state, frame, call, leaked=True)
             return
@@ -2146,8 +2141,6 @@ def _own_property(cls: ClassInfo, attr: str) -> bool:
 
 
 def _decorator_names(function: ir.Function) -> set[str]:
-    from trainlint.flow.interpret import spelled
-
     return {spelled(d).rsplit(".", 1)[-1].removesuffix("(...)") for d in function.decorators}
 
 
@@ -2157,8 +2150,6 @@ _BUILTIN_DECORATORS = frozenset(
 
 
 def _is_builtin_decorator(decorator: ir.Expr) -> bool:
-    from trainlint.flow.interpret import spelled
-
     return spelled(decorator).rsplit(".", 1)[-1].removesuffix("(...)") in _BUILTIN_DECORATORS
 
 

@@ -15,6 +15,7 @@ from trainlint.core.events import BareReference, ContextNotCalled
 from trainlint.core.facts import Origin, Site
 from trainlint.flow import ir
 from trainlint.flow.epochs import Draw
+from trainlint.flow.ir import spelled
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
@@ -36,8 +37,8 @@ from trainlint.flow.values import (
     External,
     FrameId,
     Func,
-    ObjectId,
     Method,
+    ObjectId,
     Package,
     Partial,
     Ref,
@@ -1203,23 +1204,6 @@ def _take_over(state: State, other: State) -> None:
     """Make `state` what `other` is: an assignment's target was evaluated in a split state."""
     for name in State.__slots__:
         setattr(state, name, getattr(other, name))
-
-
-def spelled(e: ir.Expr | None) -> str:
-    """An expression as the user wrote it, as far as a name needs it."""
-    match e:
-        case ir.Name(id=name):
-            return name
-        case ir.Attribute(value=owner, attr=attr):
-            return f"{spelled(owner)}.{attr}"
-        case ir.Subscript(value=owner):
-            return f"{spelled(owner)}[...]"
-        case ir.Call(func=func):
-            return f"{spelled(func)}(...)"
-        case ir.Await(value=inner):
-            return spelled(inner)
-        case _:
-            return "it"
 
 
 def names_in(target: ir.Expr) -> Iterator[str]:

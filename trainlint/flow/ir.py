@@ -642,3 +642,20 @@ class Module:
         self.words = words
         self.is_notebook = is_notebook
         self.tree = tree
+
+
+def spelled(e: Expr | None) -> str:
+    """An expression as the user wrote it, as far as a name needs it."""
+    match e:
+        case Name(id=name):
+            return name
+        case Attribute(value=owner, attr=attr):
+            return f"{spelled(owner)}.{attr}"
+        case Subscript(value=owner):
+            return f"{spelled(owner)}[...]"
+        case Call(func=func):
+            return f"{spelled(func)}(...)"
+        case Await(value=inner):
+            return spelled(inner)
+        case _:
+            return "it"

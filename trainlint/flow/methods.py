@@ -11,6 +11,7 @@ from trainlint.flow import calls as c
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH
 from trainlint.flow.state import (
     InstanceObject,
@@ -43,8 +44,8 @@ from trainlint.flow.values import (
 
 if TYPE_CHECKING:
     from trainlint.flow.calls import Calls
-    from trainlint.flow.project import ClassInfo
     from trainlint.flow.interpret import Evaluated, Frame
+    from trainlint.flow.project import ClassInfo
 
 _MODULE_WORDS = frozenset(
     """train eval parameters named_parameters zero_grad load_state_dict state_dict modules
@@ -769,14 +770,10 @@ def _opaque_step(
 
 
 def _receiver_name(node: ir.Call) -> str:
-    from trainlint.flow.interpret import spelled
-
     return spelled(node.func.value) if isinstance(node.func, ir.Attribute) else spelled(node.func)
 
 
 def _argument_name(node: ir.Call) -> str:
-    from trainlint.flow.interpret import spelled
-
     return spelled(node.args[0].value) if node.args else "it"
 
 
