@@ -179,7 +179,8 @@ def main() -> None:
         from importlib.util import find_spec
 
         spec = find_spec("transformers")
-        assert spec and spec.origin, "transformers is not installed: name a --tree"
+        if spec is None or spec.origin is None:
+            sys.exit("transformers is not installed: name a --tree")
         tree = Path(spec.origin).parent
     print(
         f"{time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}, {os.cpu_count()} processors, "
