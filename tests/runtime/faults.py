@@ -294,13 +294,50 @@ def _(watch: Any) -> Any:
 def _(watch: Any) -> Any:
     model = lora()
     optimizer = adamw(model)
-    with watch(model, optimizer, ignore=["TL102"]) as run:
+    with watch(model, optimizer) as run:
         with torch.no_grad():
             loss = loss_of(model)
         try:
             loss.backward()
         except RuntimeError as error:
             assert "does not require grad" in str(error)
+    return run
+
+
+@fault("f19c gradients turned off by an evaluation, for good", "TL204")
+def _(watch: Any) -> Any:
+    model = lora()
+    optimizer = adamw(model)
+    with watch(model, optimizer) as run:
+        loop(model, optimizer, 2)
+        model.eval()
+        torch.set_grad_enabled(False)
+        try:
+            loss_of(model)
+            model.train()
+            one_step(model, optimizer)
+        except RuntimeError as error:
+            assert "does not require grad" in str(error)
+        finally:
+            torch.set_grad_enabled(True)
+    return run
+
+
+@fault("f18b evaluated with neither eval() nor no_grad()", "TL102")
+def _(watch: Any) -> Any:
+    model = lora()
+    optimizer = adamw(model)
+
+    def validate() -> None:
+        total = 0.0
+        for seed in range(3):
+            batch = tokens(seed)
+            total += model(input_ids=batch, labels=batch).loss.item()
+
+    with watch(model, optimizer) as run:
+        loop(model, optimizer, 2)
+        validate()
+        loop(model, optimizer, 2)
     return run
 
 

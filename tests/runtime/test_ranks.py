@@ -53,6 +53,7 @@ def test_healthy_ranks_are_silent(case: str) -> None:
         ("disturbed", "TL604", "differ"),
         ("bypass", "TL604", "differ"),
         ("converted", "TL604", "differ"),
+        ("clip", "TL604", "differ"),
     ],
 )
 def test_ranks_that_differ_are_named(case: str, code: str, words: str) -> None:

@@ -62,6 +62,16 @@ def where(depth: int = 1) -> str | None:
     return None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def place(depth: int = 1) -> tuple[str | None, str]:
+    """Like `where`, with the name of the function."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None and _library(frame):
+        frame = frame.f_back
+    if frame is None:
+        return None, ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}", frame.f_code.co_name
+
+
 def caller(depth: int = 1) -> Caller:
     """Like `where`, with the path there: dearer, for the moments when something is off."""
     frame: FrameType | None = sys._getframe(depth)

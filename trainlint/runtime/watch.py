@@ -37,6 +37,7 @@ from trainlint.runtime.look import _CONSEQUENCES, FOLLOWS, created_before, fold,
 from trainlint.runtime.observe import Observation, observe, unwrap
 from trainlint.runtime.report import Report, TrainingStateError, Violation, grouped
 from trainlint.runtime.source import caller, where
+from trainlint.runtime.source import place as place_of
 
 logger = logging.getLogger("trainlint")
 
@@ -52,6 +53,8 @@ _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
 _TURN = 16
 """Beyond that so many are, in turn."""
+_EVALUATES = ("eval", "valid", "predict", "infer")
+"""How functions that evaluate are named: only beside a graph that nothing used."""
 _MANY_FORWARDS = 64
 _RETAINED = 4
 
@@ -201,6 +204,7 @@ class Watch:
     def _reset(self) -> None:
         self._stacks: dict[int, list[Forward]] = {}
         self._pending: list[Forward] = []
+        self._deferred: list[Verdict] = []
         self._old: list[Forward] = []
         self._evals: list[Forward] = []
         self._optimizers: dict[int, Stepping] = {}
@@ -316,7 +320,8 @@ class Watch:
             self.close()
 
     def _finish(self) -> None:
-        found = self._unused(final=True)
+        found = [*self._deferred, *self._unused(final=True)]
+        self._deferred = []
         for stepping in list(self._optimizers.values()):
             optimizer = stepping.ref()
             if optimizer is not None and stepping.grads is Grads.FRESH and not self.report.steps:
@@ -534,11 +539,13 @@ class Watch:
             return
         self._notice_assignment(plan)
         flags = self._flags()
-        forward = Forward(grad, flags, where(3), self.report.steps, bool(flags[0]))
+        line, function = place_of(3)
+        forward = Forward(grad, flags, line, self.report.steps, bool(flags[0]), function=function)
         forward.bypassed = self._parallel and module is self._inner() and module is not self._root()
         stack.append(forward)
         self._last = forward
-        found = self._unused()
+        found = [*self._deferred, *self._unused()]
+        self._deferred = []
         if plan.tuners:
             forward.disabled = _passes_by(plan.tuners)
         if grad:
@@ -548,7 +555,11 @@ class Watch:
             if self._phase is not None:
                 found += self._judge_forward(forward)
         else:
-            found += self._judge_evaluation(forward)
+            # a backward that follows shows that this was meant to train: wait for the next event
+            self._deferred = [
+                judge.with_line(v, forward.where) if v.cause == "eval" else v
+                for v in self._judge_evaluation(forward)
+            ]
         self._emit(found, forward.where)
         if not grad and not forward.disabled:
             self._start_probe(forward)
@@ -626,7 +637,7 @@ class Watch:
         forward = stack.pop()
         if stack:
             return
-        place = forward.where
+        line = forward.where
         found = self._stop_probe()
         if forward.grad and torch.is_grad_enabled():
             graphs = hooks.tensors(output)
@@ -637,7 +648,7 @@ class Watch:
                 if len(self._pending) > _MANY_FORWARDS:
                     self._old.append(self._pending.pop(0))
         if found:
-            self._emit(found, place)
+            self._emit(found, line)
 
     def _start_probe(self, forward: Forward) -> None:
         """In the first evaluations: does dropout act though nothing is in train mode."""
@@ -729,9 +740,13 @@ class Watch:
             return []
         if self.only_training and not self._trained:
             return []
-        evaluates = self._phase == "eval" or not forward.root_train
+        named = forward.function.strip("_").startswith(_EVALUATES)
+        evaluates = self._phase == "eval" or not forward.root_train or named
         if not evaluates:
             return []
+        if forward.root_train and self._phase is None:
+            verdicts = self._judge_flags(forward, training=False)
+            return [judge.with_line(v, forward.where) for v in verdicts]
         text = (
             "an evaluation records a graph that nothing uses: gradients are on, no backward "
             "follows (memory and time lost)"
@@ -764,12 +779,14 @@ class Watch:
         scaled, self._scale_next = self._scale_next, False
         for stepping in self._optimizers.values():
             self._before(stepping, scaled, place)
+        deferred, self._deferred = self._deferred, []
         if all(t.grad_fn is None for t in losses):
             found = self._graphless(losses)
             self._emit(found + self._compare_ranks() if found else found, place)
             return
         if not any(t.requires_grad for t in losses):
             return
+        self._emit(deferred, place)
         ours = self._ours(losses)
         if not ours:
             return
@@ -834,6 +851,13 @@ class Watch:
                 names = tuple(n for n, _ in state.parameters)
                 text = f"all {len(names)} parameters of the model are frozen: nothing will train"
                 return [Verdict("TL301", text, (), names, cause="coverage")]
+        if not last.grad and self._trained and not torch.is_grad_enabled():
+            text = (
+                "gradients were turned off after the last training step and never on again: the "
+                f"loss was computed without them (the forward at {last.where})"
+            )
+            advice = "use `with torch.no_grad():`, which ends with its block"
+            return [Verdict("TL204", text, help=advice, cause="off")]
         if not last.grad:
             text = f"the loss was computed with gradients off (the forward at {last.where})"
             advice = "run the trained forward outside `torch.no_grad()`"
