@@ -215,7 +215,7 @@ class Run:
         for target in targets:
             found = by_file.get(target.path, [])
             result = results.get(target.path, FileResult())
-            self._notes += [f"{target.path}: {note}" for note in result.notes]
+            self._notes += result.notes
             plan = self._plans[target.settings]
             if not (found or target.settings.per_file_ignores or "TL003" in plan.codes):
                 continue
