@@ -303,7 +303,7 @@ def kept(body: str, forward: str = "return self.layers[0](x)") -> list[tuple[str
         + indent(dedent(body).strip(), "    ")
         + f"\ndef forward(self, x):\n    {forward}"
     )
-    block = "class Block(Base):\n    def __init__(self):\n        self.fc = Dense(2, 2)\n"
+    block = "class Own(Dense): pass\nclass Block(Base):\n    def __init__(self):\n        self.fc = Dense(2, 2)\n"
     *_, event = events(ModuleClassDefined, block + source)
     return [(name, container) for name, container, _ in event.unregistered]
 
@@ -317,6 +317,9 @@ def kept(body: str, forward: str = "return self.layers[0](x)") -> list[tuple[str
         ("self.layers = (Block().to('cpu'), Block())", "tuple"),
         ("self.layers = tuple(Block() for _ in range(n))", "tuple"),
         ("self.layers = {'a': tn.BatchNorm1d(2)}", "dict"),
+        ("self.layers = []\nfor _ in range(n):\n    self.layers = self.layers + [Own()]", "list"),
+        ("self.layers = []\nfor _ in range(n):\n    self.layers += [Own()]", "list"),
+        ("self.layers = []\nfor _ in range(n):\n    self.layers.extend([Own()])", "list"),
         ("self.layers = dict(a=Dense(1, 1))", "dict"),
         ("self.layers = [Dense(1, 1)] * n", "list"),
         ("self.layers = [tn.Parameter(torch.ones(2)) for _ in range(n)]", "list"),

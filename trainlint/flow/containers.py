@@ -162,9 +162,9 @@ class MethodReader:
                 for target in targets:
                     self._target(target, value, node)
             case ir.AugAssign(op="+", target=target, value=value):
-                self._add(target, (value,))
+                self._add(target, _each(value))
             case ir.Call(func=ir.Attribute(value=owner, attr=attr), args=args) if attr in _ADDERS:
-                self._add(owner, tuple(a.value for a in args))
+                self._add(owner, tuple(part for a in args for part in _each(a.value)))
             case ir.Call():
                 self._given(node)
             case _:
@@ -247,7 +247,7 @@ class MethodReader:
             case ir.BinOp(op="*", left=ir.Sequence(items=items)):
                 return any(self.is_fresh(item) for item in items)
             case ir.BinOp(op="+", left=left, right=right):
-                return self.holds(left) or self.holds(right)
+                return any(self.is_fresh(part) for part in (*_each(left), *_each(right)))
             case ir.Call(args=args) if self.container(expr) is not None:
                 return any(
                     self.is_fresh(a.value) if a.name is not None else self.holds(a.value)
@@ -297,6 +297,11 @@ class MethodReader:
             and any(isinstance(t, ir.Attribute) for t in node.targets)
             for node in walk(self.function.body)
         )
+
+
+def _each(value: ir.Expr) -> tuple[ir.Expr, ...]:
+    """What a list display adds to another list; a list of one hides nothing there."""
+    return value.items if isinstance(value, ir.Sequence) else (value,)
 
 
 _COMPREHENSIONS = {

@@ -185,7 +185,9 @@ def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
 def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
     if depth > _MAX_DEPTH:
         return False, False
-    sensitive = parametric = False
+    bases = [spec for path in info.externals if isinstance(spec := LIBRARY.call(path), sp.Layer)]
+    sensitive = any(spec.sensitive and not spec.only_if for spec in bases)
+    parametric = any(spec.parametric and not spec.weights_only_if for spec in bases)
     for cls, function in all_methods(info):
         if function.name != "__init__":
             continue
