@@ -55,6 +55,10 @@ HUGGINGFACE = Table(
     calls={
         **_NOT_MODELS,
         "accelerate.Accelerator": Role("accelerator"),
+        "lightning.Fabric": Role("accelerator"),
+        "lightning.fabric.Fabric": Role("accelerator"),
+        "lightning.pytorch.Fabric": Role("accelerator"),
+        "lightning_fabric.Fabric": Role("accelerator"),
         "transformers.set_seed": Harmless(),
         "transformers.pipeline": Harmless(),
         "transformers.DataCollatorWithPadding": Harmless(),
