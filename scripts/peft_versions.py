@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def main() -> None:
     print(
         f"`{TESTS}` makes each real call on a tiny model and compares it with what the tables\n"
         "and the flow engine claim. Made by `scripts/peft_versions.py` on\n"
-        f"{datetime.now(UTC):%Y-%m-%d} with torch {version('torch')} and transformers\n"
+        f"{datetime.now(timezone.utc):%Y-%m-%d} with torch {version('torch')} and transformers\n"
         f"{version('transformers')}.\n"
     )
     print("| PEFT | hold | do not run or do not hold |")

@@ -181,7 +181,8 @@ def test_identities(case: str) -> None:
 def test_new_adapters_are_new_parameters() -> None:
     names = run(SETUP + "before = set(base.parameters())\nmodel = get_peft_model(base, lora)")
     new = [n for n, p in names["model"].named_parameters() if p not in names["before"]]
-    assert new and all("lora_" in n for n in new)
+    assert new
+    assert all("lora_" in n for n in new)
     state = claimed(WRAPPED).state
     assert any(c.what == "the LoRA weights" for _, m in state.modules() for c in m.changes)
 
@@ -207,7 +208,8 @@ def test_the_emptied_wrapper_saves_nothing(tmp_path: Path) -> None:
     run(WRAPPED + "model.merge_and_unload()\nmodel.save_pretrained('out/empty')")
     assert load_file("out/empty/adapter_model.safetensors") == {}
     adapters = claimed(WRAPPED + "model.merge_and_unload()").facts("model").adapters
-    assert adapters is not None and adapters.unloaded is not None
+    assert adapters is not None
+    assert adapters.unloaded is not None
 
 
 def test_inside_disable_adapter() -> None:
@@ -222,8 +224,10 @@ def test_inside_disable_adapter() -> None:
     names = run(code)
     assert names["inside"] == (True, False)
     assert names["after"] == (False, True)
-    adapters = claimed(WRAPPED + "with model.disable_adapter():\n    pass\n").facts("model").adapters
-    assert adapters is not None and adapters.disabled is Certainty.NO
+    claim = claimed(WRAPPED + "with model.disable_adapter():\n    pass\n")
+    adapters = claim.facts("model").adapters
+    assert adapters is not None
+    assert adapters.disabled is Certainty.NO
 
 
 def test_adapters_of_a_fresh_model_are_seen_by_the_test_itself() -> None:

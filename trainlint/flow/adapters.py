@@ -688,7 +688,8 @@ class Adapters:
 
     def _change(self, holder: ObjectId, state: State, **changes: object) -> None:
         module = state.module(holder)
-        assert module is not None and module.adapters is not None
+        assert module is not None
+        assert module.adapters is not None
         state.update(holder, adapters=replace(module.adapters, **changes))  # type: ignore[arg-type]
 
     def _add(self, holder: ObjectId, arguments: Arguments, place: Place) -> None:
@@ -829,7 +830,7 @@ class Adapters:
         return Ref(holder)
 
     def _native_add(self, oid: ObjectId, arguments: Arguments, place: Place) -> None:
-        """transformers' and diffusers' `add_adapter(config, name)`: added and active."""
+        """The `add_adapter(config, name)` of transformers and diffusers: added and active."""
         state = place.state
         config = self.config(arguments.get("adapter_config", 0), state)
         given = arguments.get("adapter_name", 1)
@@ -934,7 +935,7 @@ class Adapters:
         state.attrs[oid, "$dropped"] = TupleValue((const(name), const(method)))
 
     def use(self, oid: ObjectId, note: str, place: Place) -> None:
-        """A model is saved, trained or given adapters: is it an emptied wrapper?"""
+        """A model is saved, trained or given adapters: tell if it is an emptied wrapper."""
         module = place.state.module(oid)
         told = place.state.attrs.get((oid, "$dropped"))
         if module is None or module.adapters is None or module.adapters.unloaded is None:
@@ -960,7 +961,7 @@ class Adapters:
         self, forwards: list[Forward], backward: Site, models: tuple[ModelFacts, ...],
         state: State,
     ) -> None:
-        """A step trained: does the base, and is an adapter left out that was to train?"""
+        """A step trained: note a base that does, and an adapter left out that was to train."""
         for made in forwards:
             self.trained(made.oid, made.facts.name, backward, models, state)
 

@@ -211,7 +211,7 @@ class Trainers:
         reentrant = None
         found = state.heap.get(options.oid) if isinstance(options, Ref) else None
         if isinstance(found, ListObject) and found.keys and found.items:
-            given = dict(zip(found.keys, found.items)).get(const("use_reentrant"))
+            given = dict(zip(found.keys, found.items, strict=False)).get(const("use_reentrant"))
             if given == TRUE:
                 reentrant = self.run.origin(place.frame, place.node, "checkpointing is reentrant")
         state.update(base, checkpointing=True, reentrant=reentrant)
