@@ -303,7 +303,8 @@ def kept(body: str, forward: str = "return self.layers[0](x)") -> list[tuple[str
         + indent(dedent(body).strip(), "    ")
         + f"\ndef forward(self, x):\n    {forward}"
     )
-    block = "class Own(Dense): pass\nclass Block(Base):\n    def __init__(self):\n        self.fc = Dense(2, 2)\n"
+    block = "class Own(Dense): pass\n"
+    block += "class Block(Base):\n    def __init__(self):\n        self.fc = Dense(2, 2)\n"
     *_, event = events(ModuleClassDefined, block + source)
     return [(name, container) for name, container, _ in event.unregistered]
 
