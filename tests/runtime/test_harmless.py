@@ -168,7 +168,7 @@ def test_no_hook_is_left_after_an_exception(error: type[BaseException]) -> None:
     model = lora()
     optimizer = adamw(model)
     before, hooks = _patched(), _hooks(model)
-    with pytest.raises(error), watch(model, optimizer):
+    with pytest.raises(error), watch(model, optimizer):  # noqa: PT012
         one_step(model, optimizer)
         raise error
     assert _patched() == before

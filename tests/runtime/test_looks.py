@@ -238,7 +238,7 @@ def test_spectral_norm_before_its_first_training_forward() -> None:
 def test_gradients_that_pile_up_where_no_optimizer_holds_them() -> None:
     student, judge = convnet(), nn.Linear(3, 1)
     optimizer = adamw(student)
-    with pytest.raises(TrainingStateError) as caught, watch(judge):
+    with pytest.raises(TrainingStateError) as caught, watch(judge):  # noqa: PT012
         for step in range(3):
             optimizer.zero_grad()
             judge(student(images(step)[0])).mean().backward()
@@ -283,9 +283,9 @@ def test_ways_to_act(caplog: pytest.LogCaptureFixture) -> None:
     model = lora()
     model.eval()
     optimizer = adamw(model)
-    with pytest.warns(TrainingStateWarning, match="TL101"):
-        with watch(model, optimizer, on_violation="warn"):
-            one_step(model, optimizer)
+    warned = watch(model, optimizer, on_violation="warn")
+    with pytest.warns(TrainingStateWarning, match="TL101"), warned:
+        one_step(model, optimizer)
     with watch(model, optimizer, on_violation="log"):
         one_step(model, optimizer)
     assert "TL101" in caplog.text

@@ -439,7 +439,8 @@ def _without_effect(state: Observation) -> list[Verdict]:
     known = {s.adapter for s in state.slots} | {a for x in state.layers for a in x.adapters}
     absent = [a for a in dict.fromkeys((*state.declared, *_layer_active(state))) if a not in known]
     if absent and known:
-        text = f"the active adapter {_listed(absent)} does not exist (there is {_listed(sorted(known))})"
+        there = _listed(sorted(known))
+        text = f"the active adapter {_listed(absent)} does not exist (there is {there})"
         names = tuple(x.name for x in state.layers if set(absent) & set(x.active))
         found.append(Verdict("TL417", text, names, cause="absent"))
     found += _scaled_to_zero(state)
@@ -483,10 +484,10 @@ def _replaced(state: Observation) -> list[Verdict]:
         prefix = f"{name}.model." if "model" in module._modules else f"{name}."
         for target in targets:
             full = f"{prefix}{target}".lstrip(".")
-            inside = any(h == full or h.startswith(f"{full}.") for h in (full,) if h in held)
-            if full in kinds and not inside and full not in held:
-                if not any(h.startswith(f"{full}.") for h in held):
-                    lost.append(full)
+            if full not in kinds or full in held:
+                continue
+            if not any(h.startswith(f"{full}.") for h in held):
+                lost.append(full)
     if not lost or not state.layers:
         return []
     text = f"{grouped(lost)} carried an adapter and was replaced by a module without one"
@@ -698,7 +699,8 @@ def _base_trains(state: Observation) -> list[Verdict]:
         return []
     names = tuple(state.parameters[i][0] for i in lost)
     universe = [n for i, (n, _) in enumerate(state.parameters) if i not in mine]
-    text = f"base weights train that the adapter's checkpoint will not save: {grouped(names, universe)}"
+    what = grouped(names, universe)
+    text = f"base weights train that the adapter's checkpoint will not save: {what}"
     advice = "freeze them, or name their modules in `modules_to_save`"
     return [Verdict("TL416", text, (), names, help=advice, cause="base")]
 
@@ -731,9 +733,9 @@ def _head_not_trained(state: Observation) -> list[Verdict]:
         inside = [
             (i, n, p) for i, (n, p) in enumerate(state.parameters) if n.startswith(f"{full}.")
         ]
-        if inside and all(not p.requires_grad and i not in mine for i, _, p in inside):
-            if _fresh(owner, [p for _, _, p in inside]):
-                names += [n for _, n, _ in inside]
+        frozen = all(not p.requires_grad and i not in mine for i, _, p in inside)
+        if inside and frozen and _fresh(owner, [p for _, _, p in inside]):
+            names += [n for _, n, _ in inside]
     if not names:
         return []
     text = (
@@ -958,7 +960,10 @@ def _idle(state: Observation) -> set[int]:
 
 def _nothing_trains(state: Observation, frozen: Sequence[int]) -> list[Verdict]:
     names = tuple(state.parameters[i][0] for i in frozen)
-    text = f"everything the optimizer was given is frozen ({len(names)} parameters): nothing will train"
+    text = (
+        f"everything the optimizer was given is frozen ({len(names)} parameters): "
+        "nothing will train"
+    )
     return [Verdict("TL301", text, (), names, cause="coverage")]
 
 

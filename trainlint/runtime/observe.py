@@ -516,9 +516,11 @@ def _nested(state: Observation, tuners: Sequence[str]) -> tuple[str, ...]:
             found.append(name)
     if not found:  # inject_adapter_in_model or a bare LoraModel over another tuner's layers
         bare = [n for n in tuners if not is_peft_model(kinds[n])]
-        for name in bare:
-            if any(o != name and (o == "" or name.startswith(f"{o}.")) for o in bare):
-                found.append(name)
+        found = [
+            name
+            for name in bare
+            if any(o != name and (o == "" or name.startswith(f"{o}.")) for o in bare)
+        ]
     return tuple(found)
 
 

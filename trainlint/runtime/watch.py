@@ -761,7 +761,8 @@ class Watch:
         self._evals = [f for f in self._evals if f.alive]
         if len(self._evals) <= _RETAINED:
             return []
-        text = f"the graphs of {len(self._evals)} earlier forwards are still alive: something keeps them"
+        count = len(self._evals)
+        text = f"the graphs of {count} earlier forwards are still alive: something keeps them"
         advice = "keep `loss.item()` or `loss.detach()`, not the loss"
         return [Verdict("TL213", text, help=advice, cause="kept", line=self._evals[0].where)]
 
@@ -818,9 +819,8 @@ class Watch:
         grad = None if sentinel is None else sentinel.grad
         now = None if grad is None else _stamp(grad)
         stepping.before = now
-        if stepping.mark is not None and stepping.dirty is None:
-            if now is not None and now == stepping.mark:
-                stepping.dirty = place
+        if stepping.dirty is None and now is not None and now == stepping.mark:
+            stepping.dirty = place
         if grad is None:
             stepping.dirty = None
         stepping.mark = None
