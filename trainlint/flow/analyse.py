@@ -26,6 +26,7 @@ from trainlint.flow.relevance import Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join
 from trainlint.flow.values import ClassValue, Func, Ref
+from trainlint.flow.walk import calls_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,9 @@ class Entries:
 
     def _top_level(self, run: Interpreter) -> None:
         frame = self._frame(run)
-        out = run.block(self.info.module.body, [State()], frame)
+        body = self.info.module.body
+        run.entered[id(body)] = body
+        out = run.block(body, [State()], frame)
         for st in out.on:
             del st
 
@@ -255,7 +258,7 @@ def finish(run: Interpreter, complete: bool) -> None:
         run.calls.adapters.finish()
     if complete:
         _evaluations(run)
-    if complete and not run.truncated:
+    if complete:
         _unused_optimizers(run)
     if complete:
         run.calls.epochs.finish()
@@ -268,15 +271,15 @@ def finish(run: Interpreter, complete: bool) -> None:
 def _evaluations(run: Interpreter) -> None:
     training = run.calls.training
     same_place = {
-        key[:3] for key, seen in training.forwards.items()
+        (key[:3], seen.event.model.mode.mode) for key, seen in training.forwards.items()
         if seen.trained and isinstance(key, tuple)
     }
     for key, seen in training.forwards.items():
         if seen.trained:
             continue
-        if isinstance(key, tuple) and key[:3] in same_place and seen.event.grad is Certainty.YES:
-            # The same call trains on another path: this one is its prefix, not an evaluation.
-            if seen.event.model.mode.mode is training.forwards[key].event.model.mode.mode:
+        if isinstance(key, tuple) and seen.event.grad is Certainty.YES:
+            # The same call trains in that mode on another path: this one is its prefix.
+            if (key[:3], seen.event.model.mode.mode) in same_place:
                 continue
         origin = training.trained_models.get(seen.oid)
         event = replace(seen.event, trained_elsewhere=origin)
@@ -284,7 +287,21 @@ def _evaluations(run: Interpreter) -> None:
             run.recorder.raise_event(event, seen.rounds, path)
 
 
+def _missed(run: Interpreter, method: str) -> bool:
+    """Whether a call of that method may have been lost with the disjuncts that were dropped."""
+    if not run.truncated:
+        return False
+    return any(
+        isinstance(call.func, ir.Attribute) and call.func.attr == method
+        and id(call) not in run.reached
+        for body in run.entered.values()
+        for call in calls_in(body)
+    )
+
+
 def _unused_optimizers(run: Interpreter) -> None:
+    if _missed(run, "step") or _missed(run, "backward"):
+        return
     for record in run.calls.training.records.values():
         if record.backward is not None and record.in_loop and not record.stepped and record.cleared:
             run.recorder.raise_event(

@@ -91,6 +91,8 @@ _RUNNER_NAME = re.compile(
     r"trainer|agent|runner|engine|learner|solver|algo|experiment|pipeline|session|manager",
     re.IGNORECASE,
 )
+PROTOCOL_CALLS = frozenset(("step", "backward"))
+"""Methods whose absence is judged, so that a call that was never reached has to be known."""
 _KEEPING_METHODS = frozenset(
     """append add update extend add_batch add_scalar add_scalars log write print add_image insert
     put log_metrics record push imshow set_postfix set_description info debug warning log_dict
@@ -977,6 +979,8 @@ class Calls:
     def call_expression(self, e: ir.Call, state: State, frame: Frame) -> Evaluated:
         """Evaluate a call's function and arguments, then call."""
         results: Evaluated = []
+        if isinstance(e.func, ir.Attribute) and e.func.attr in PROTOCOL_CALLS:
+            self.run.reached.add(id(e))
         plain = tuple(a.value for a in e.args)
         for st, func in self.run.eval(e.func, state, frame):
             for st2, values in self.run.eval_all(plain, st, frame):
@@ -999,10 +1003,11 @@ class Calls:
                     positional.extend(items)
             elif argument.star == 2:
                 thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
-                if isinstance(thing, ListObject) and thing.keys is not None and thing.items:
+                known = isinstance(thing, ListObject) and thing.keys is not None
+                if isinstance(thing, ListObject) and known and thing.items is not None:
                     keywords.extend(
                         (str(k.value), v)
-                        for k, v in zip(thing.keys, thing.items)
+                        for k, v in zip(thing.keys or (), thing.items)
                         if isinstance(k, Const)
                     )
                 else:
@@ -1264,6 +1269,7 @@ class Calls:
         """Run a function's body in a frame of its own."""
         inner = self._enter(func, arguments, state, frame, node)
         inner.yields = yields
+        self.run.entered[id(func.function)] = func.function.body
         self.run.depth += 1
         self.run.active.append(func.function)
         try:
@@ -1298,7 +1304,11 @@ class Calls:
         bound = bind(function, arguments)
         for parameter in function.parameters:
             value = bound.values.get(parameter.name)
-            if value is None:
+            if parameter.kind is ir.ParameterKind.DOUBLE_STAR and arguments.complete:
+                names = tuple(const(key) for key, _ in bound.extra)
+                others = tuple(given for _, given in bound.extra)
+                value = self.new_dict(names, others, state, frame, node)
+            elif value is None:
                 value = self._default(parameter, func, arguments, state, frame_id)
             state.vars[frame_id, parameter.name] = value
             if isinstance(value, Ref) and value.oid == ("param", frame_id, parameter.name):

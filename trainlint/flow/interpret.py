@@ -137,6 +137,10 @@ class Interpreter:
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.truncated = False
+        self.entered: dict[int, tuple[ir.Statement, ...]] = {}
+        """The bodies of functions and files that were interpreted."""
+        self.reached: set[int] = set()
+        """Calls of `step` and `backward` that were interpreted on some path."""
         self.parameter_loops: list[int] = []
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""

@@ -405,6 +405,8 @@ class Models:
     ) -> ModeFact:
         base = state.module(self.base(oid, state)) or module
         flags = [p.mode for p in parts] or [base.flag]
+        if any(p.kept_eval is not None for p in parts) and not base.fresh:
+            flags.append(base.flag)  # a part was singled out; parts that nobody named follow this
         modes = {f.mode for f in flags}
         if len(modes) == 1:
             latest = base.flag if base.flag.mode in modes else flags[0]

@@ -45,8 +45,17 @@ class Protocol:
     loops: dict[ObjectId, set[Hashable]] = field(default_factory=dict)
     """The loops in which an optimizer steps."""
     clearings: list[Held] = field(default_factory=list)
+    fills: dict[ObjectId, set[Hashable]] = field(default_factory=dict)
+    """The innermost loops in which a backward fills an optimizer's gradients."""
     every_nth: dict[ObjectId, bool] = field(default_factory=dict)
     """Whether all steps of an optimizer stand under a `% n` condition."""
+
+    def filled(self, oid: ObjectId) -> None:
+        """Note a backward."""
+        self.fills.setdefault(oid, set()).add(self._innermost())
+
+    def _innermost(self) -> Hashable:
+        return _key(self.run.loops[-1]) if self.run.loops else None
 
     def stepped(self, event: OptimizerStep, oid: ObjectId, state: State) -> bool:
         """Note a step; False if its event has to wait."""
@@ -70,13 +79,13 @@ class Protocol:
         facts = event.optimizer
         early = facts.gradients is Gradients.FRESH and not facts.backward_this_round
         if early and self.run.loops and not counts_rounds(state):
-            held = Held(event, oid, self.run.rounds, state.decisions, None)
+            held = Held(event, oid, self.run.rounds, state.decisions, self._innermost())
             self.clearings.append(held)
 
     def scheduled(self, event: SchedulerStep, oid: ObjectId, state: State) -> None:
         """Note a scheduler's step with the loop around it."""
-        innermost = _key(self.run.loops[-1]) if self.run.loops else None
-        self.schedules.append(Held(event, oid, self.run.rounds, state.decisions, innermost))
+        held = Held(event, oid, self.run.rounds, state.decisions, self._innermost())
+        self.schedules.append(held)
 
     def finish(self, recorder: Recorder) -> None:
         """Raise the events that waited."""
@@ -87,7 +96,9 @@ class Protocol:
             _raise(recorder, held, replace(held.event, optimizer=facts))
         for held in self.clearings:
             assert isinstance(held.event, GradientsCleared)
-            between = self.every_nth.get(held.optimizer, False)
+            # Clearing where an epoch begins only drops what an incomplete last group left.
+            together = held.place in self.fills.get(held.optimizer, set())
+            between = together and self.every_nth.get(held.optimizer, False)
             _raise(recorder, held, replace(held.event, between_micro_batches=between))
         for held in self.schedules:
             assert isinstance(held.event, SchedulerStep)

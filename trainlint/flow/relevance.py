@@ -6,9 +6,12 @@ that is skipped is taken to compute its result from its arguments and to leave t
 
 from __future__ import annotations
 
+import builtins
+
 from trainlint.flow import ir
 from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.project import ModuleInfo
+from trainlint.flow.walk import calls_in
 from trainlint.libraries import LIBRARY
 
 DOMAIN_WORDS = frozenset(
@@ -25,6 +28,8 @@ DOMAIN_WORDS = frozenset(
     """.split()
 )
 
+_BUILTINS = frozenset(dir(builtins))
+
 
 class Relevance:
     """Answers for functions, remembering the answers."""
@@ -38,7 +43,7 @@ class Relevance:
         """Whether running the function could change or show anything."""
         known = self._known.get(id(function))
         if known is None:
-            known = bool(function.words & self.words) or _calls_unknown(function)
+            known = bool(function.words & self.words) or _calls_unknown(function, module)
             known = known or bool(function.words & self._relevant_names(module))
             self._known[id(function)] = known
         return known
@@ -95,13 +100,21 @@ def _methods(binding: object) -> dict[str, frozenset[str]]:
     return {f.name: f.words for f in binding.body if isinstance(f, ir.Function)}
 
 
-def _calls_unknown(function: ir.Function) -> bool:
-    """Whether it calls what it was given, or what is named like a network.
+def _calls_unknown(function: ir.Function, module: ModuleInfo) -> bool:
+    """Whether it calls what may be a model or a callback.
 
-    A parameter may be a model or a callback.
+    That is what it was given, what a function around it was given (a decorator's wrapper calls
+    the decorated), and what is named like a network.
     """
-    names = {p.name for p in function.parameters} - {"self", "cls"}
-    return _has_call_of(function.body, names)
+    parameters = {p.name for p in function.parameters} - {"self", "cls"}
+    known = (function.locals - parameters) | module.bindings.keys() | _BUILTINS
+    called = [call.func for call in calls_in(function.body)]
+    names = {func.id for func in called if isinstance(func, ir.Name)}
+    return (
+        any(name in parameters or name not in known for name in names)
+        or any(MODEL_NAME.search(name) for name in names)
+        or any(_is_own_network(func) for func in called)
+    )
 
 
 def _is_own_network(func: object) -> bool:
@@ -112,22 +125,3 @@ def _is_own_network(func: object) -> bool:
         and func.value.id == "self"
         and MODEL_NAME.search(func.attr) is not None
     )
-
-
-def _has_call_of(node: object, names: set[str]) -> bool:
-    if isinstance(node, tuple):
-        return any(_has_call_of(part, names) for part in node)
-    if isinstance(node, ir.Call):
-        func = node.func
-        if isinstance(func, ir.Name) and (func.id in names or MODEL_NAME.search(func.id)):
-            return True
-        if _is_own_network(func):
-            return True
-        return _has_call_of(func, names) or any(_has_call_of(a.value, names) for a in node.args)
-    if isinstance(node, ir.Node):
-        return any(
-            _has_call_of(getattr(node, slot), names)
-            for slot in type(node).__slots__
-            if slot not in ("words", "locals")
-        )
-    return False

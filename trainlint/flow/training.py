@@ -367,7 +367,7 @@ class Training:
                 if oid in self.records:
                     self.records[oid].elsewhere = True
         elif holders:
-            targets = holders
+            targets = [*holders, *self._outdated(tensor, holders, state)]
         else:
             # No optimizer holds these models: what steps next steps on nothing, and one cause
             # (stale, missing, frozen) must come out of it, not a broken protocol.
@@ -375,6 +375,7 @@ class Training:
         for oid in targets:
             optimizer = state.optimizer(oid)
             assert optimizer is not None
+            self.protocol.filled(oid)
             sites = optimizer.pending_sites
             if optimizer.gradients is not Gradients.FRESH:
                 sites = ()
@@ -396,6 +397,21 @@ class Training:
             if record is not None:
                 record.backward = record.backward or origin
                 record.in_loop |= bool(self.run.loops)
+
+    def _outdated(
+        self, tensor: Tensor, holders: list[ObjectId], state: State
+    ) -> list[ObjectId]:
+        """Optimizers that hold what a model of the loss replaced: they wait for its gradients."""
+        return [
+            oid
+            for oid, optimizer in state.optimizers()
+            if oid not in holders
+            and any(self._stands_in(made, optimizer, state) for made in tensor.forwards)
+        ]
+
+    def _stands_in(self, made: Forward, optimizer: OptimizerObject, state: State) -> bool:
+        base = self.models.base(made.oid, state)
+        return self._replaced(made, base, optimizer, state) is not None
 
     # --- optimizers --------------------------------------------------------------------
 
@@ -830,10 +846,12 @@ class Training:
             if held == ("old", base):
                 origin = self._born(base, made)
                 return ParameterGap(made.facts.name, "the new model", Cause.REBUILT, origin)
-            copy = module.copy_of
-            if copy is not None and self.models.overlap(copy, held, state):
-                origin = self._born(base, made)
-                return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
+            for part in (base, *self.models.reach(made.oid, state)):
+                found = state.module(part)
+                copy = found.copy_of if found is not None else None
+                if copy is not None and self.models.overlap(copy, held, state):
+                    origin = self._born(part, made)
+                    return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
         return None
 
     @staticmethod

@@ -1,0 +1,66 @@
+"""Defects put into healthy programs are found, and rewriting a program changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from tests.fixtures.checking import check_paths
+from tests.properties.corpus import Mutant, found_in, mutants, programs
+from tests.properties.edits import Files
+from tests.properties.rewriters import REWRITERS
+from trainlint.core.diagnostic import Severity
+
+PROGRAMS = programs()
+MOST_OF_A_KIND = 2
+
+
+def chosen() -> list[Mutant]:
+    """The first mutants of each kind in each program; scripts/mutants.py takes them all."""
+    return [
+        m for name, files in PROGRAMS.items() for m in mutants(files, name)
+        if m.number < MOST_OF_A_KIND
+    ]
+
+
+MUTANTS = chosen()
+REWRITTEN = [m for m in MUTANTS if crc32(m.name.encode()) % 3 == 0]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_healthy_program_is_silent(program: str, tmp_path: Path) -> None:
+    for name, text in PROGRAMS[program].items():
+        (tmp_path / name).write_text(text, "utf-8")
+    found = check_paths(sorted(tmp_path.iterdir()))
+    assert [d for d in found if d.severity is not Severity.INFO] == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_a_defect_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    assert found_in(mutant.files, tmp_path) & mutant.mutator.expected
+
+
+@pytest.mark.parametrize("rewrite", REWRITERS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_rewriting_a_healthy_program_changes_nothing(
+    program: str, rewrite: str, tmp_path: Path
+) -> None:
+    compare(PROGRAMS[program], rewrite, tmp_path)
+
+
+@pytest.mark.parametrize("mutant", REWRITTEN, ids=lambda m: m.name)
+def test_rewriting_a_mutant_changes_nothing(mutant: Mutant, tmp_path: Path) -> None:
+    names = list(REWRITERS)
+    compare(mutant.files, names[crc32(mutant.name[::-1].encode()) % len(names)], tmp_path)
+
+
+def compare(files: Files, rewrite: str, folder: Path) -> None:
+    """Check a program before and after a rewrite."""
+    new = REWRITERS[rewrite](files)
+    if new is None:
+        pytest.skip("this rewrite needs another kind of program")
+    (folder / "before").mkdir()
+    (folder / "after").mkdir()
+    assert found_in(new, folder / "after") == found_in(files, folder / "before")
