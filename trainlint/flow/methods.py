@@ -66,8 +66,7 @@ def call(
         calls.epochs.set_on(receiver, state)
         return [(state, NONE)]
     if name in ("__enter__", "__exit__"):
-        done = calls.entered_by_hand(receiver, name, state, frame, node)
-        if done:
+        if calls.entered_by_hand(receiver, name, state, frame, node):
             return [(state, NONE)]
     if name in _MOVES_WEIGHTS:
         calls.training.moved_by_hand(receiver)
