@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import sys
 import threading
@@ -51,7 +52,7 @@ _SPARSE = 50
 _AT_ONCE = 300
 _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
-_TURN = 16
+_TURN = 3
 """Beyond that so many are, in turn."""
 _EVALUATES = ("eval", "valid", "predict", "infer")
 """How functions that evaluate are named: only beside a graph that nothing used."""
@@ -1433,8 +1434,11 @@ class Watch:
         if not plain:
             return []
         with torch.no_grad():
-            norms = torch.stack(torch._foreach_norm(plain)) if len(plain) > 1 else plain[0].norm()
-            if bool(torch.isfinite(norms).all()):
+            if len(plain) <= _TURN:
+                fine = all(math.isfinite(float(g.sum())) for g in plain)
+            else:
+                fine = bool(torch.isfinite(torch.stack(torch._foreach_norm(plain))).all())
+            if fine:
                 return []
             bad = [
                 p for p in stepping.own if p.grad is not None and not bool(p.grad.isfinite().all())
