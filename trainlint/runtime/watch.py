@@ -49,7 +49,7 @@ _CLOSE_STEPS = 3
 """How many first steps are looked at in full."""
 _SPARSE = 50
 """How often the dear checks come back after that."""
-_AT_ONCE = 300
+_AT_ONCE = 250
 _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
 _TURN = 3
@@ -145,7 +145,7 @@ class Plan:
     has_adapters: bool
     scalings: list[dict[str, Any]]
     rhythm: int = 1
-    """Everything is read again every so many steps: 1 up to some 300 parameters."""
+    """Everything is read again every so many steps: 1 up to some 250 parameters."""
     shape: int = 0
 
 
