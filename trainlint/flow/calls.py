@@ -451,6 +451,18 @@ class Calls:
 
     # --- tensors -----------------------------------------------------------------------
 
+    def _wrapped_again(
+        self, tensor: Tensor, arguments: Arguments, frame: Frame, node: ir.Node
+    ) -> Value:
+        """`Variable(loss)` of what has a graph: the same values, without the graph."""
+        if tensor.attached is not Certainty.YES:
+            wrapped: Value = tensor
+        else:
+            wrapped = self.cut(tensor, Cut.REBUILT, frame, node)
+        if isinstance(wrapped, Tensor) and arguments.get("requires_grad") == TRUE:
+            return self._made_leaf(wrapped)
+        return wrapped
+
     def cut(self, value: Value, how: Cut, frame: Frame, node: ir.Node) -> Value:
         """The value without its graph."""
         if not isinstance(value, Tensor):
@@ -1725,10 +1737,12 @@ class Calls:
                 return [(state, self._loss(kind, arguments, state, frame, node, path))]
             case sp.Same(ungraphed=flag) if flag and arguments.get(flag) == TRUE:
                 return [(state, self.run.fresh(state, frame, node, UNGRAPHED))]
-            case sp.Same(argument=position):
+            case sp.Same(argument=position, ungraphed=flag):
                 value = arguments.positional[position] if position < len(arguments.positional) else (
                     arguments.values[0] if arguments.values else NONE
                 )
+                if flag and isinstance(value, Tensor):
+                    value = self._wrapped_again(value, arguments, frame, node)
                 return [(state, value)]
             case sp.Copy():
                 return [(state, self._copy(arguments, state, frame, node))]
