@@ -31,7 +31,7 @@ from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.epochs import Epochs
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH, MADE, UNGRAPHED, Models
-from trainlint.flow.naming import MODEL_NAME as _MODEL_NAME
+from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.project import ClassInfo, member
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
@@ -1100,7 +1100,7 @@ class Calls:
         if _makes(oid, last, frame):
             return self._made_elsewhere(last, arguments, state, frame, node)
         if (
-            _MODEL_NAME.search(last)
+            MODEL_NAME.search(last)
             and not _CLASS_NAME.match(last)
             and not _LOSS_NAME.search(last)
             and arguments.values
@@ -1738,12 +1738,12 @@ class Calls:
             case sp.Same(ungraphed=flag) if flag and arguments.get(flag) == TRUE:
                 return [(state, self.run.fresh(state, frame, node, UNGRAPHED))]
             case sp.Same(argument=position, ungraphed=flag):
-                value = arguments.positional[position] if position < len(arguments.positional) else (
+                same = arguments.positional[position] if position < len(arguments.positional) else (
                     arguments.values[0] if arguments.values else NONE
                 )
-                if flag and isinstance(value, Tensor):
-                    value = self._wrapped_again(value, arguments, frame, node)
-                return [(state, value)]
+                if flag and isinstance(same, Tensor):
+                    same = self._wrapped_again(same, arguments, frame, node)
+                return [(state, same)]
             case sp.Copy():
                 return [(state, self._copy(arguments, state, frame, node))]
             case sp.Cuts(how=how):

@@ -13,6 +13,7 @@ from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH
+from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.state import (
     InstanceObject,
     LibraryObject,
@@ -679,7 +680,7 @@ def _opaque(
             calls.training.backward(loss, label, state, frame, node)
             return [(state, NONE)]
         case "zero_grad":
-            if c._MODEL_NAME.search(last) and not c._OPTIMIZER_NAME.search(last):
+            if MODEL_NAME.search(last) and not c._OPTIMIZER_NAME.search(last):
                 calls.models.promote(oid, state)
             else:
                 calls.training.promote(oid, state, spelled_name)
@@ -698,7 +699,7 @@ def _opaque(
         case _ if name in _MODULE_WORDS:
             if c._OPTIMIZER_NAME.search(last) or c._SCHEDULER_NAME.search(last):
                 return None
-            if name in ("state_dict", "load_state_dict") and not c._MODEL_NAME.search(last):
+            if name in ("state_dict", "load_state_dict") and not MODEL_NAME.search(last):
                 return None
             calls.models.promote(oid, state)
             return of_object(calls, oid, name, arguments, state, frame, node)
