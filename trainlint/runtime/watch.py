@@ -49,7 +49,7 @@ _CLOSE_STEPS = 3
 """How many first steps are looked at in full."""
 _SPARSE = 50
 """How often the dear checks come back after that."""
-_AT_ONCE = 250
+_AT_ONCE = 300
 _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
 _TURN = 3
@@ -145,7 +145,7 @@ class Plan:
     has_adapters: bool
     scalings: list[dict[str, Any]]
     rhythm: int = 1
-    """Everything is read again every so many steps: 1 up to some 250 parameters."""
+    """Everything is read again every so many steps: 1 below 900 parameters or so."""
     shape: int = 0
 
 
@@ -401,7 +401,7 @@ class Watch:
             pairs=pairs,
             has_adapters=state.has_adapters,
             scalings=scalings,
-            rhythm=max(1, len(state.parameters) // _AT_ONCE),
+            rhythm=max(1, (len(state.parameters) // _AT_ONCE) ** 2 // 3),
         )
         self._known_flags = None
         self._plan.shape = self._shape()
@@ -1422,7 +1422,7 @@ class Watch:
         """NaN or infinity about to reach the parameters; never synchronises a GPU."""
         own = stepping.own
         steps = stepping.steps
-        if len(own) > _FEW and steps >= _CLOSE_STEPS and steps % _SPARSE:
+        if len(own) > _FEW and steps >= _CLOSE_STEPS and steps % (2 * _SPARSE):
             stepping.offset = (stepping.offset + _TURN) % len(own)
             own = own[stepping.offset : stepping.offset + _TURN]
         grads = [p.grad for p in own if p.grad is not None]
