@@ -1749,10 +1749,10 @@ class Calls:
             case sp.Cuts(how=how):
                 joined = self.combine(arguments.values, "call", state)
                 if isinstance(joined, Tensor):
-                    made = self.cut(joined, how, frame, node)
-                    if how is Cut.REBUILT and isinstance(made, Tensor):
-                        made = replace(made, leaf=arguments.get("requires_grad") == TRUE)
-                    return [(state, made)]
+                    severed = self.cut(joined, how, frame, node)
+                    if how is Cut.REBUILT and isinstance(severed, Tensor):
+                        severed = replace(severed, leaf=arguments.get("requires_grad") == TRUE)
+                    return [(state, severed)]
                 return self.unknown_call(arguments, state, frame, node, havoc=False)
             case sp.Clip(argument=argument):
                 return self._clip(argument, arguments, state, frame, node)

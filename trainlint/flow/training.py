@@ -846,11 +846,11 @@ class Training:
             if held == ("old", base):
                 origin = self._born(base, made)
                 return ParameterGap(made.facts.name, "the new model", Cause.REBUILT, origin)
-            for part in (base, *self.models.reach(made.oid, state)):
-                found = state.module(part)
+            for oid in (base, *self.models.reach(made.oid, state)):
+                found = state.module(oid)
                 copy = found.copy_of if found is not None else None
                 if copy is not None and self.models.overlap(copy, held, state):
-                    origin = self._born(part, made)
+                    origin = self._born(oid, made)
                     return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
         return None
 
