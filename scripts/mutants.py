@@ -1,6 +1,6 @@
 """Tables of what is found: mutators by found and missed, and rewrites that change findings.
 
-    python scripts/mutants.py [--program NAME] [--mutator NAME] [--rewrites [NAME]] [--show]
+python scripts/mutants.py [--program NAME] [--mutator NAME] [--rewrites [NAME]] [--show]
 """
 
 from __future__ import annotations

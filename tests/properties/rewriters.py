@@ -60,7 +60,8 @@ NEW_NAMES = {
 @rewriter
 def rename_variables(files: Files) -> Files:
     """Local names change; names that are also keywords or attributes stay."""
-    used = {k.arg for t in files.values() for k in ast.walk(ast.parse(t)) if isinstance(k, ast.keyword)}
+    nodes = [node for text in files.values() for node in ast.walk(ast.parse(text))]
+    used = {node.arg for node in nodes if isinstance(node, ast.keyword)}
     names = {old: new for old, new in NEW_NAMES.items() if old not in used}
 
     def edit(tree: ast.Module) -> None:
@@ -121,7 +122,7 @@ def log_everything(files: Files) -> Files:
     def edit(tree: ast.Module) -> None:
         for block in list(blocks(tree)):
             for index in range(len(block), 0, -1):
-                receiver, method = called(block[index - 1])
+                method = called(block[index - 1])[1]
                 if method in ("step", "train", "eval") and isinstance(block[index - 1], ast.Expr):
                     block.insert(index, parse_one("logging.getLogger('run').info('step done')"))
         tree.body.insert(0, parse_one("import logging"))
@@ -140,25 +141,28 @@ def into_main(files: Files) -> Files | None:
     if any(isinstance(s, ast.If) for s in script) or len(script) < 4 or _closes_over(tree, script):
         return None
     body = [s for s in tree.body if _is_definition(s)]
-    main = ast.FunctionDef("main_program", ast.parse("def f(): pass").body[0].args, script, [])  # type: ignore[attr-defined]
+    main = _function("main_program", [], script)
     tree.body = [*body, main, parse_one("if __name__ == '__main__':\n    main_program()")]
     return {name: written(tree)}
 
 
 def _closes_over(tree: ast.Module, script: Block) -> bool:
     """Whether functions use the script's variables."""
-    made = {n.id for s in script for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    made = {name for statement in script for name in _stored(statement)}
     functions = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
     local = [
-        {a.arg for a in ast.walk(f) if isinstance(a, ast.arg)}
-        | {n.id for n in ast.walk(f) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        for f in functions
+        {a.arg for a in ast.walk(f) if isinstance(a, ast.arg)} | _stored(f) for f in functions
     ]
     return any(
         n.id in made - mine
         for f, mine in zip(functions, local, strict=True)
         for n in ast.walk(f) if isinstance(n, ast.Name)
     )
+
+
+def _stored(tree: ast.AST) -> set[str]:
+    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    return {n.id for n in names if isinstance(n.ctx, ast.Store)}
 
 
 @rewriter
@@ -173,7 +177,8 @@ def into_class(files: Files) -> Files | None:
     assert isinstance(main, ast.FunctionDef)
     main.name = "run"
     main.args.args = [ast.arg("self")]
-    tree.body[-2:] = [ast.ClassDef("Experiment", [], [], [main], []), parse_one("Experiment().run()")]
+    experiment = ast.ClassDef("Experiment", [], [], [main], [])
+    tree.body[-2:] = [experiment, parse_one("Experiment().run()")]
     return {name: written(tree)}
 
 
@@ -185,13 +190,14 @@ def split_files(files: Files) -> Files | None:
         return None
     name, tree = found
     imports = [s for s in tree.body if isinstance(s, (ast.Import, ast.ImportFrom))]
-    moved = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef)) and s.name != "main"]
+    made = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
+    moved = [s for s in made if s.name != "main"]
     rest = [s for s in tree.body if s not in moved and s not in imports]
     if not moved or not rest or _closes_over(tree, rest):
         return None
     bring = ast.ImportFrom("parts_of_it", [ast.alias(s.name) for s in moved], 0)
-    parts = ast.Module([*imports, *moved], [])
-    return {name: written(ast.Module([*imports, bring, *rest], [])), "parts_of_it.py": written(parts)}
+    parts = written(ast.Module([*imports, *moved], []))
+    return {name: written(ast.Module([*imports, bring, *rest], [])), "parts_of_it.py": parts}
 
 
 @rewriter
@@ -266,7 +272,8 @@ def decorate(files: Files) -> Files:
         for function in functions:
             function.decorator_list.insert(0, ast.Name("timed", ast.Load()))
         head = ast.parse("import functools\nimport time as clock\n" + TIMED).body
-        at = next((i for i, s in enumerate(tree.body) if isinstance(s, (ast.FunctionDef, ast.ClassDef))), 0)
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        at = next((i for i, s in enumerate(tree.body) if isinstance(s, kinds)), 0)
         tree.body[at:at] = head
 
     return _each_file(files, edit)
@@ -317,7 +324,8 @@ def extract_function(files: Files) -> Files:
                     made.append(_function(name, names, run))
                     block[start:end] = [parse_one(f"{name}({', '.join(names)})")]
                 start = max(end, start) + 1
-        at = next((i for i, s in enumerate(tree.body) if not isinstance(s, (ast.Import, ast.ImportFrom))), 0)
+        kinds = (ast.Import, ast.ImportFrom)
+        at = next((i for i, s in enumerate(tree.body) if not isinstance(s, kinds)), 0)
         tree.body[at:at] = made
 
     return _each_file(files, edit)
@@ -331,8 +339,7 @@ def _bound(statement: ast.stmt) -> list[str]:
 
 def _extractable(statement: ast.stmt) -> bool:
     """A call whose result is dropped, outside methods and constructors."""
-    receiver, method = called(statement)
-    if not isinstance(statement, ast.Expr) or not method:
+    if not isinstance(statement, ast.Expr) or not called(statement)[1]:
         return False
     text = ast.unparse(statement)
     return "super(" not in text and "self" not in text and "parser" not in text

@@ -415,7 +415,7 @@ def _step(
         results: Evaluated = []
         for st, value in calls.call(closure, Arguments(), state, frame, node):
             calls.escape(value, st)
-            calls.training.step(oid, st, frame, node, closure=True)
+            calls.training.step(oid, st, frame, node, closure=True, seen=True)
             results.append((st, value))
         return results
     calls.training.step(oid, state, frame, node, closure=closure is not None)

@@ -615,14 +615,21 @@ class Training:
         *,
         through_scaler: bool = False,
         closure: bool = False,
+        seen: bool = False,
     ) -> None:
-        """`optimizer.step()`."""
+        """`optimizer.step()`; `seen`: its closure is known and has just been run once."""
         optimizer = state.optimizer(oid)
         if optimizer is None:
             return
         site = self.run.site(frame, node)
         facts = self.facts(oid, state)
-        if not (closure or optimizer.closure or optimizer.managed):
+        if seen:
+            facts = replace(facts, uses_closure=False)
+            if oid in self.records:
+                self.records[oid].facts = replace(self.records[oid].facts, uses_closure=False)
+        # Of a closure's round only this is certain: a backward added to what a step had used.
+        piled = seen and optimizer.gradients is Gradients.MIXED_IN
+        if not (closure or optimizer.closure or optimizer.managed) or piled:
             event = OptimizerStep(
                 site=site,
                 when=self.run.when,
