@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -20,14 +21,14 @@ KNOWN_GAPS = frozenset(
         "transfer-drop_eval-1",
     }
 )
-MOST_OF_A_KIND = 2
+MOST_OF_A_KIND = {"drop_parentheses": 1}
 
 
 def chosen() -> list[Mutant]:
     """The first mutants of each kind in each program; scripts/mutants.py takes them all."""
     return [
         m for name, files in PROGRAMS.items() for m in mutants(files, name)
-        if m.number < MOST_OF_A_KIND
+        if m.number < MOST_OF_A_KIND.get(m.mutator.name, 2)
     ]
 
 
@@ -55,20 +56,22 @@ def test_a_defect_is_found(mutant: Mutant, tmp_path: Path) -> None:
 def test_rewriting_a_healthy_program_changes_nothing(
     program: str, rewrite: str, tmp_path: Path
 ) -> None:
-    compare(PROGRAMS[program], rewrite, tmp_path)
+    new = REWRITERS[rewrite](PROGRAMS[program])
+    if new is None or new == PROGRAMS[program]:
+        pytest.skip("this rewrite needs another kind of program")
+    assert found_in(new, tmp_path) == found_in_healthy(program)
 
 
 @pytest.mark.parametrize("mutant", REWRITTEN, ids=lambda m: m.name)
 def test_rewriting_a_mutant_changes_nothing(mutant: Mutant, tmp_path: Path) -> None:
     names = list(REWRITERS)
-    compare(mutant.files, names[crc32(mutant.name[::-1].encode()) % len(names)], tmp_path)
-
-
-def compare(files: Files, rewrite: str, folder: Path) -> None:
-    """Check a program before and after a rewrite."""
-    new = REWRITERS[rewrite](files)
+    new = REWRITERS[names[crc32(mutant.name[::-1].encode()) % len(names)]](mutant.files)
     if new is None:
         pytest.skip("this rewrite needs another kind of program")
-    (folder / "before").mkdir()
-    (folder / "after").mkdir()
-    assert found_in(new, folder / "after") == found_in(files, folder / "before")
+    assert found_in(new, tmp_path) == found_in(mutant.files)
+
+
+@cache
+def found_in_healthy(program: str) -> frozenset[str]:
+    """What is found in a program before it is rewritten: information at most."""
+    return found_in(PROGRAMS[program])
