@@ -10,7 +10,6 @@ import pytest
 
 from tests.fixtures.checking import check_paths
 from tests.properties.corpus import Mutant, found_in, mutants, programs
-from tests.properties.edits import Files
 from tests.properties.rewriters import REWRITERS
 from trainlint.core.diagnostic import Severity
 
