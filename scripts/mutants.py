@@ -57,9 +57,7 @@ def print_mutators(defects: list[Mutant], show: bool) -> list[frozenset[str]]:
     return found
 
 
-def print_rewrites(
-    cases: list[tuple[str, Files, frozenset[str]]], only: str, show: bool
-) -> None:
+def print_rewrites(cases: list[tuple[str, Files, frozenset[str]]], only: str, show: bool) -> None:
     """The table of rewriters, with every change of findings."""
     for name, rewrite in REWRITERS.items():
         if only not in ("all", name):

@@ -62,8 +62,7 @@ CASES = {
     + "base.train()\nmodel = PeftModel.from_pretrained(base, 'out/adapter', is_trainable=True)",
     "loaded, by position": SETUP
     + "model = PeftModel.from_pretrained(base, 'out/adapter', 'default', True)",
-    "loaded with a config made for inference": SETUP
-    + "lora.inference_mode = True\n"
+    "loaded with a config made for inference": SETUP + "lora.inference_mode = True\n"
     "model = PeftModel.from_pretrained(base, 'out/adapter', is_trainable=True, config=lora)",
     "loaded, then activated": LOADED + "model.set_adapter('default')",
     "kbit before": SETUP
@@ -165,7 +164,10 @@ IDENTITIES = {
     "the wrapper is not the base": ("m = model", "m", "base", False),
     "the base_model is not the base": ("m = model.base_model", "m", "base", False),
     "preparing gives the model back": (
-        "m = prepare_model_for_kbit_training(model)", "m", "model", True,
+        "m = prepare_model_for_kbit_training(model)",
+        "m",
+        "model",
+        True,
     ),
 }
 

@@ -108,7 +108,9 @@ def forget_restore(source: str) -> Iterator[str]:
 def train_once_before_all(source: str) -> Iterator[str]:
     """`model.train()` goes in front of the epoch loop that held it."""
     tree = ast.parse(source)
-    for block in (n.body for n in ast.walk(tree) if hasattr(n, "body") and isinstance(n.body, list)):
+    for block in (
+        n.body for n in ast.walk(tree) if hasattr(n, "body") and isinstance(n.body, list)
+    ):
         for index, loop in enumerate(block):
             if not isinstance(loop, ast.For):
                 continue
@@ -207,9 +209,7 @@ def no_grad_without_parentheses(source: str) -> Iterator[str]:
     yield from each(source, _switches_off, edit)
 
 
-@mutator(
-    "grad-mode-leaked", "backward-under-no-grad", harmless_in="lbfgs:0"
-)
+@mutator("grad-mode-leaked", "backward-under-no-grad", harmless_in="lbfgs:0")
 def leave_gradients_off(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
         off = parse_one("torch.set_grad_enabled(False)")

@@ -150,13 +150,12 @@ def _closes_over(tree: ast.Module, script: Block) -> bool:
     """Whether functions use the script's variables."""
     made = {name for statement in script for name in _stored(statement)}
     functions = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
-    local = [
-        {a.arg for a in ast.walk(f) if isinstance(a, ast.arg)} | _stored(f) for f in functions
-    ]
+    local = [{a.arg for a in ast.walk(f) if isinstance(a, ast.arg)} | _stored(f) for f in functions]
     return any(
         n.id in made - mine
         for f, mine in zip(functions, local, strict=True)
-        for n in ast.walk(f) if isinstance(n, ast.Name)
+        for n in ast.walk(f)
+        if isinstance(n, ast.Name)
     )
 
 
@@ -233,8 +232,10 @@ def alias_imports(files: Files) -> Files:
         renamed: dict[str, str] = {}
         dotted = {
             a.name.split(".")[0]
-            for s in ast.walk(tree) if isinstance(s, ast.Import)
-            for a in s.names if "." in a.name and a.asname is None
+            for s in ast.walk(tree)
+            if isinstance(s, ast.Import)
+            for a in s.names
+            if "." in a.name and a.asname is None
         }
         for statement in ast.walk(tree):
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -306,10 +307,7 @@ def extract_function(files: Files) -> Files:
     """Neighbouring calls without a result (backward, clip, step) move into a function."""
 
     def edit(tree: ast.Module) -> None:
-        known = {
-            n for s in tree.body
-            for n in _bound(s) if _is_definition(s)
-        } | set(dir(builtins))
+        known = {n for s in tree.body for n in _bound(s) if _is_definition(s)} | set(dir(builtins))
         made: list[ast.stmt] = []
         for block in list(blocks(tree)):
             start = 0

@@ -26,7 +26,9 @@ MOST_OF_A_KIND = {"drop_parentheses": 1}
 def chosen() -> list[Mutant]:
     """The first mutants of each kind in each program; scripts/mutants.py takes them all."""
     return [
-        m for name, files in PROGRAMS.items() for m in mutants(files, name)
+        m
+        for name, files in PROGRAMS.items()
+        for m in mutants(files, name)
         if m.number < MOST_OF_A_KIND.get(m.mutator.name, 2)
     ]
 

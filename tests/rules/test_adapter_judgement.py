@@ -155,7 +155,9 @@ def test_discarded_calls():
 
 
 def test_adapters_into_adapters():
-    event = AdaptersInjected(site=HERE, callee="peft.get_peft_model", model=adapted(names=("default",), injected=THERE))
+    event = AdaptersInjected(
+        site=HERE, callee="peft.get_peft_model", model=adapted(names=("default",), injected=THERE)
+    )
     (finding,) = PeftNested().check(event)
     assert finding.trail == (THERE,)
     assert not list(PeftNested().check(replace(event, model=HEAD)))

@@ -160,9 +160,7 @@ class Adapters:
         holder = self.holder(oid, state)
         if holder is None:
             models = self.run.calls.models
-            holder = next(
-                (o for o in models.reach(oid, state) if self.holder(o, state) == o), None
-            )
+            holder = next((o for o in models.reach(oid, state) if self.holder(o, state) == o), None)
         module = state.module(holder)
         if module is None or module.adapters is None:
             return None
@@ -199,9 +197,11 @@ class Adapters:
 
     def _base_trainable(self, holder: ObjectId, state: State) -> TrainableFact:
         kept = state.attrs.get((holder, "$kept"))
-        names = {i.value for i in kept.items if isinstance(i, Const)} if isinstance(
-            kept, TupleValue
-        ) else set()
+        names = (
+            {i.value for i in kept.items if isinstance(i, Const)}
+            if isinstance(kept, TupleValue)
+            else set()
+        )
         for part in self.run.calls.models.reach(holder, state):
             module = state.module(part)
             if module is None or module.trainable.cause is not Cause.PEFT_BASE_UNFROZEN:
@@ -275,9 +275,7 @@ class Adapters:
             what=spec.what,
             inference=self._inference(get("inference_mode"), spec.saved, complete),
             origin=origin,
-            sensitive=self._rates(
-                get(spec.rate), complete and not spec.saved and bool(spec.rate)
-            ),
+            sensitive=self._rates(get(spec.rate), complete and not spec.saved and bool(spec.rate)),
             prompt=spec.prompt,
             activates=spec.activates,
             trains_head=self._head(get, complete and not spec.saved, targets),
@@ -350,9 +348,7 @@ class Adapters:
             case sp.PrepareQuantised():
                 return self._prepare(arguments, place)
 
-    def _settings(
-        self, spec: sp.Settings, path: str, arguments: Arguments, place: Place
-    ) -> Value:
+    def _settings(self, spec: sp.Settings, path: str, arguments: Arguments, place: Place) -> Value:
         ref = self.run.fresh(place.state, place.frame, place.node, "settings")
         for key in [k for k in place.state.attrs if k[0] == ref.oid]:
             del place.state.attrs[key]
@@ -371,7 +367,11 @@ class Adapters:
             return self.run.fresh(place.state, place.frame, place.node)
         name = self._adapter_name(arguments.get("adapter_name", spec.name), place)
         return self.inject(
-            model, self.config(config, place.state), name, path, place,
+            model,
+            self.config(config, place.state),
+            name,
+            path,
+            place,
             spec.wrapper if spec.wraps else "",
         )
 
@@ -393,8 +393,10 @@ class Adapters:
         self._new_part(holder, name, config, place)
         if not wrapper:
             return model
-        return self._wrap(holder, wrapper, place) if not config.prompt else self._wrap_prompt(
-            holder, model, place, state
+        return (
+            self._wrap(holder, wrapper, place)
+            if not config.prompt
+            else self._wrap_prompt(holder, model, place, state)
         )
 
     def _announce(self, callee: str, model: Ref, place: Place) -> None:
@@ -447,9 +449,7 @@ class Adapters:
             state.attrs[holder, "$kept"] = TupleValue(kept)
         return holder
 
-    def _fresh_head(
-        self, module: ModuleObject, holder: ObjectId, config: Config
-    ) -> Origin | None:
+    def _fresh_head(self, module: ModuleObject, holder: ObjectId, config: Config) -> Origin | None:
         if config.trains_head is not Certainty.NO or config.targets is None:
             return None
         for change in sorted(module.changes, key=lambda c: str(c.key)):
@@ -519,15 +519,16 @@ class Adapters:
         assert base is not None
         ref = self.run.fresh(state, place.frame, place.node)
         state.heap[ref.oid] = ModuleObject(
-            flag=base.flag, sensitive=Certainty.NO, trainable=base.trainable, wraps=model.oid,
+            flag=base.flag,
+            sensitive=Certainty.NO,
+            trainable=base.trainable,
+            wraps=model.oid,
             wrapper="peft",
         )
         state.attrs[ref.oid, "base_model"] = model
         return ref
 
-    def _load(
-        self, spec: sp.LoadAdapters, path: str, arguments: Arguments, place: Place
-    ) -> Value:
+    def _load(self, spec: sp.LoadAdapters, path: str, arguments: Arguments, place: Place) -> Value:
         """`PeftModel.from_pretrained`: frozen and in eval mode unless it is to train."""
         state = place.state
         origin = self.run.origin(place.frame, place.node, "the adapters are loaded here")
@@ -640,7 +641,12 @@ class Adapters:
         return [(state, value if value is not None else NONE)]
 
     def _effect(
-        self, effect: str, oid: ObjectId, method: str, arguments: Arguments, place: Place,
+        self,
+        effect: str,
+        oid: ObjectId,
+        method: str,
+        arguments: Arguments,
+        place: Place,
         name: str,
     ) -> Value | None:
         holder = self.holder(oid, place.state)
@@ -703,9 +709,7 @@ class Adapters:
         if config.inference is not Certainty.YES:
             self._want(holder, part, name, "added here", place)
 
-    def _want(
-        self, holder: ObjectId, part: ObjectId, name: str, how: str, place: Place
-    ) -> None:
+    def _want(self, holder: ObjectId, part: ObjectId, name: str, how: str, place: Place) -> None:
         if name.startswith("?"):
             return
         origin = self.run.origin(place.frame, place.node, f"adapter `{name}` is {how}")
@@ -791,9 +795,7 @@ class Adapters:
         """`disable_adapter_layers()` freezes what is active, `enable_...` lets it train."""
         word = "enabled" if on else "disabled"
         origin = self.run.origin(place.frame, place.node, f"the adapters are {word} here")
-        self._change(
-            holder, place.state, disabled=Certainty.NO if on else Certainty.YES
-        )
+        self._change(holder, place.state, disabled=Certainty.NO if on else Certainty.YES)
         for _, part in self.parts(holder, place.state):
             module = place.state.module(part)
             assert module is not None
@@ -812,9 +814,7 @@ class Adapters:
             merged_origin=origin if on else None,
         )
 
-    def _unload(
-        self, oid: ObjectId, holder: ObjectId, method: str, place: Place
-    ) -> Value:
+    def _unload(self, oid: ObjectId, holder: ObjectId, method: str, place: Place) -> Value:
         """The inner model, changed in place: no adapters, nothing that trains."""
         state = place.state
         origin = self.run.origin(place.frame, place.node, f"`{method}()` takes the adapters out")
@@ -958,7 +958,10 @@ class Adapters:
     # --- steps -------------------------------------------------------------------------
 
     def stepped(
-        self, forwards: list[Forward], backward: Site, models: tuple[ModelFacts, ...],
+        self,
+        forwards: list[Forward],
+        backward: Site,
+        models: tuple[ModelFacts, ...],
         state: State,
     ) -> None:
         """A step trained: note a base that does, and an adapter left out that was to train."""
@@ -966,7 +969,11 @@ class Adapters:
             self.trained(made.oid, made.facts.name, backward, models, state)
 
     def trained(
-        self, oid: ObjectId, name: str, backward: Site, models: tuple[ModelFacts, ...],
+        self,
+        oid: ObjectId,
+        name: str,
+        backward: Site,
+        models: tuple[ModelFacts, ...],
         state: State,
     ) -> None:
         """One model of a step."""
@@ -979,7 +986,11 @@ class Adapters:
             self._wait(holder, name, backward, models, state)
 
     def _wait(
-        self, holder: ObjectId, name: str, backward: Site, models: tuple[ModelFacts, ...],
+        self,
+        holder: ObjectId,
+        name: str,
+        backward: Site,
+        models: tuple[ModelFacts, ...],
         state: State,
     ) -> None:
         facts = next((m for m in models if m.name == name), None)
@@ -988,7 +999,10 @@ class Adapters:
             if module is None or module.wanted is None or not module.inactive or facts is None:
                 continue
             event = AdapterNeverActivated(
-                site=backward, when=self.run.when, model=facts, adapter=adapter,
+                site=backward,
+                when=self.run.when,
+                model=facts,
+                adapter=adapter,
                 added=module.wanted,
             )
             self.waiting.append(Waiting(event, holder, self.run.rounds, state.decisions))

@@ -165,9 +165,13 @@ class Entries:
             for state, value in run.decorated(func, func.function.decorators, State(), frame):
                 target = value if isinstance(value, Func) else func
                 if target.function.is_generator:
-                    results = run.calls.execute(target, Arguments(complete=False), state, frame, call)
+                    results = run.calls.execute(
+                        target, Arguments(complete=False), state, frame, call
+                    )
                 else:
-                    results = run.calls.invoke(target, Arguments(complete=False), state, frame, call)
+                    results = run.calls.invoke(
+                        target, Arguments(complete=False), state, frame, call
+                    )
                 for st, result in results:
                     run.calls.escape(result, st)
 
@@ -175,7 +179,8 @@ class Entries:
 
     def _class(self, cls: ClassInfo) -> None:
         methods = [
-            f for f in cls.methods.values()
+            f
+            for f in cls.methods.values()
             if id(f) not in self.executed and not f.name.startswith("__")
         ]
         if not methods:
@@ -233,9 +238,7 @@ class Entries:
         if not refs:
             ref = Ref(("self", cls.module.path, cls.node.node))
             fresh = State()
-            fresh.heap[ref.oid] = (
-                ModuleObject(cls=cls) if cls.is_module else InstanceObject(cls)
-            )
+            fresh.heap[ref.oid] = ModuleObject(cls=cls) if cls.is_module else InstanceObject(cls)
             return [(fresh, ref)]
         return [(st, refs[0]) for st in states]
 
@@ -271,7 +274,8 @@ def finish(run: Interpreter, complete: bool) -> None:
 def _evaluations(run: Interpreter) -> None:
     training = run.calls.training
     same_place = {
-        (key[:3], seen.event.model.mode.mode) for key, seen in training.forwards.items()
+        (key[:3], seen.event.model.mode.mode)
+        for key, seen in training.forwards.items()
         if seen.trained and isinstance(key, tuple)
     }
     for key, seen in training.forwards.items():
@@ -292,7 +296,8 @@ def _missed(run: Interpreter, method: str) -> bool:
     if not run.truncated:
         return False
     return any(
-        isinstance(call.func, ir.Attribute) and call.func.attr == method
+        isinstance(call.func, ir.Attribute)
+        and call.func.attr == method
         and id(call) not in run.reached
         for body in run.entered.values()
         for call in calls_in(body)

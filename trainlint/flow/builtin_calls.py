@@ -253,10 +253,8 @@ def _chain(
         assert isinstance(found, ParametersObject)
         state.update(ref.oid, one_shot=True)
         return [(state, ref)]
-    items: list[Value] = []
-    for value in arguments.positional:
-        items.append(calls.element(value, state, frame, node))
-    joined = calls.combine(tuple(items), "chain")
+    items = tuple(calls.element(v, state, frame, node) for v in arguments.positional)
+    joined = calls.combine(items, "chain")
     return [(state, calls.new_summary(joined, state, frame, node))]
 
 

@@ -247,18 +247,29 @@ class Calls:
             case ModuleObject() if attr == "training":
                 return [(state, self._training_flag(oid, thing, state))]
             case ModuleObject(wraps=wraps, wrapper="peft" | "tuner") if (
-                wraps is not None and not is_library_method(attr) and attr != "base_model"
+                wraps is not None
+                and not is_library_method(attr)
+                and attr != "base_model"
                 and LIBRARY.adapter_method(attr) is None
             ):
                 return self._object_attribute(wraps, attr, state, frame, e)
-            case ModuleObject(wraps=wraps, wrapper=kind) if wraps is not None and attr in (
-                "module", "_orig_mod", "base_model", "model",
-            ) and kind not in ("peft", "tuner"):
+            case ModuleObject(wraps=wraps, wrapper=kind) if (
+                wraps is not None
+                and attr
+                in (
+                    "module",
+                    "_orig_mod",
+                    "base_model",
+                    "model",
+                )
+                and kind not in ("peft", "tuner")
+            ):
                 inner = Ref(wraps)
                 state.attrs[oid, attr] = inner
                 return [(state, inner)]
             case ModuleObject(wraps=wraps, wrapper=kind) if (
-                wraps is not None and kind in ("compile", "prepared")
+                wraps is not None
+                and kind in ("compile", "prepared")
                 and not is_library_method(attr)
             ):
                 return self._object_attribute(wraps, attr, state, frame, e)
@@ -316,8 +327,20 @@ class Calls:
             return self.cut(tensor, Cut.DATA, frame, e)
         if attr in _SHAPES:
             return Ref(("attr", ("tensor", frame.module.path, e.node), attr))
-        if attr in ("loss", "logits", "last_hidden_state", "pooler_output", "prediction_logits",
-                    "sample", "T", "mT", "values", "real", "losses", "hidden_states"):
+        if attr in (
+            "loss",
+            "logits",
+            "last_hidden_state",
+            "pooler_output",
+            "prediction_logits",
+            "sample",
+            "T",
+            "mT",
+            "values",
+            "real",
+            "losses",
+            "hidden_states",
+        ):
             return tensor
         return LibraryMethod(tensor, attr)
 
@@ -377,8 +400,15 @@ class Calls:
             self.names.setdefault(value.oid, f"{name}.{attr}")
 
     def _assigned_on_unknown(
-        self, thing: Ref, attr: str, value: Value, state: State, frame: Frame,
-        target: ir.Attribute, s: ir.Node, name: str,
+        self,
+        thing: Ref,
+        attr: str,
+        value: Value,
+        state: State,
+        frame: Frame,
+        target: ir.Attribute,
+        s: ir.Node,
+        name: str,
     ) -> None:
         owner = state.heap.get(thing.oid)
         if isinstance(owner, InstanceObject | LibraryObject):
@@ -408,8 +438,15 @@ class Calls:
         return known and isinstance(name, str) and _PART_NAME.match(name) is not None
 
     def _set_on_parameter(
-        self, parameter: ParameterValue, attr: str, value: Value, state: State, frame: Frame,
-        target: ir.Attribute, s: ir.Node, name: str,
+        self,
+        parameter: ParameterValue,
+        attr: str,
+        value: Value,
+        state: State,
+        frame: Frame,
+        target: ir.Attribute,
+        s: ir.Node,
+        name: str,
     ) -> None:
         if attr == "grad":
             self.training.cleared_parameters(parameter.sources, state)
@@ -435,8 +472,15 @@ class Calls:
             )
 
     def _set_on_tensor(
-        self, tensor: Tensor, attr: str, value: Value, state: State, frame: Frame,
-        target: ir.Attribute, s: ir.Node, name: str,
+        self,
+        tensor: Tensor,
+        attr: str,
+        value: Value,
+        state: State,
+        frame: Frame,
+        target: ir.Attribute,
+        s: ir.Node,
+        name: str,
     ) -> None:
         if attr == "requires_grad" and value == TRUE:
             self.run.store(target.value, self._made_leaf(tensor), state, frame, s)
@@ -609,9 +653,7 @@ class Calls:
 
     # --- containers --------------------------------------------------------------------
 
-    def new_list(
-        self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node
-    ) -> Ref:
+    def new_list(self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node) -> Ref:
         """A list of known items."""
         ref = self.run.fresh(state, frame, node, "list")
         state.heap[ref.oid] = ListObject(values)
@@ -664,7 +706,8 @@ class Calls:
                 if isinstance(thing, LibraryObject) and thing.role in ("zip", "enumerate"):
                     return self._zipped(thing, state)
                 if isinstance(thing, ModuleObject) and thing.library in (
-                    "torch.nn.ModuleList", "torch.nn.Sequential",
+                    "torch.nn.ModuleList",
+                    "torch.nn.Sequential",
                 ):
                     parts = [
                         (n, Ref(o)) for n, o in self.models.children(oid, state) if n.isdigit()
@@ -710,7 +753,9 @@ class Calls:
                 thing = state.heap.get(oid)
                 match thing:
                     case ParametersObject():
-                        self.models.consume(value, state, frame, node, "the parameters", "this loop")
+                        self.models.consume(
+                            value, state, frame, node, "the parameters", "this loop"
+                        )
                         return self.models.element_of_parameters(value, state)
                     case ListObject(items=items, summary=summary):
                         return self._any_of((*(items or ()), *sorted(summary, key=str)), item)
@@ -719,7 +764,10 @@ class Calls:
                         return item
                     case LibraryObject(role="zip", links=links):
                         return TupleValue(
-                            tuple(self._column(v, i, state, frame, node) for i, (_, v) in enumerate(links))
+                            tuple(
+                                self._column(v, i, state, frame, node)
+                                for i, (_, v) in enumerate(links)
+                            )
                         )
                     case LibraryObject(role="enumerate", links=links):
                         return TupleValue((item, self._column(links[0][1], 1, state, frame, node)))
@@ -755,7 +803,9 @@ class Calls:
             case Ref(oid=oid):
                 thing = state.heap.get(oid)
                 if isinstance(thing, ListObject):
-                    return self._any_of((*(thing.items or ()), *thing.summary), Ref(("attr", oid, index)))
+                    return self._any_of(
+                        (*(thing.items or ()), *thing.summary), Ref(("attr", oid, index))
+                    )
                 if isinstance(thing, LibraryObject) and thing.role == "prepared":
                     return thing.links[index][1] if index < len(thing.links) else NONE
                 return Ref(("attr", oid, index))
@@ -859,7 +909,9 @@ class Calls:
             state.heap[thing.oid] = ListObject((*found.items, *more))
         else:
             other = frozenset(more or ()) if more is not None else frozenset({value})
-            state.heap[thing.oid] = ListObject(None, frozenset(found.items or found.summary) | other)
+            state.heap[thing.oid] = ListObject(
+                None, frozenset(found.items or found.summary) | other
+            )
 
     def kept(
         self, s: ir.Node, name: str, old: Value, new: Value, state: State, frame: Frame
@@ -1086,7 +1138,12 @@ class Calls:
         return self.unknown_call(arguments, state, frame, node)
 
     def _call_opaque(
-        self, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        oid: ObjectId,
+        name: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Call,
     ) -> Evaluated:
         """Something unknown is called: a method of an unknown object, a model, a function."""
@@ -1122,7 +1179,12 @@ class Calls:
         ]
 
     def forward(
-        self, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        oid: ObjectId,
+        name: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Call,
     ) -> Evaluated:
         """A module is called."""
@@ -1141,8 +1203,14 @@ class Calls:
         return [(state, result)]
 
     def _through(
-        self, oid: ObjectId, name: str, loss: Value, module: ModuleObject, state: State,
-        frame: Frame, node: ir.Call,
+        self,
+        oid: ObjectId,
+        name: str,
+        loss: Value,
+        module: ModuleObject,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
     ) -> Value:
         """A loss of the project that runs a network of its own: its gradients pass through it."""
         if not isinstance(loss, Tensor) or module.cls is None:
@@ -1193,9 +1261,7 @@ class Calls:
             return [(state, replace(joined, attached=unsure, cut=None))]
         return [(state, self.run.fresh(state, frame, node, "result"))]
 
-    def callbacks(
-        self, arguments: Arguments, state: State, frame: Frame, node: ir.Node
-    ) -> State:
+    def callbacks(self, arguments: Arguments, state: State, frame: Frame, node: ir.Node) -> State:
         """Functions given to something unknown are called by it once."""
         for value in arguments.values:
             if isinstance(value, Func | Method):
@@ -1251,7 +1317,12 @@ class Calls:
         """Run a function, unless it is known to leave just such a state as it is."""
         try:
             before = (
-                func, arguments.positional, arguments.keywords, frame.id, node.node, state.key()
+                func,
+                arguments.positional,
+                arguments.keywords,
+                frame.id,
+                node.node,
+                state.key(),
             )
             known = self.run.unchanged.get(before)
         except TypeError:
@@ -1416,9 +1487,7 @@ class Calls:
             if base is not None and info.is_module:
                 self._add_parts(ref.oid, arguments, state, frame, node)
             return [(state, ref)]
-        results = self.execute(
-            constructor, arguments.with_first(ref), state, frame, node
-        )
+        results = self.execute(constructor, arguments.with_first(ref), state, frame, node)
         self.run.executed.add(id(constructor.function))
         del origin
         return [(st, ref) for st, _ in results]
@@ -1629,7 +1698,9 @@ class Calls:
         match kind:
             case "train" | "eval" if isinstance(first, Ref):
                 mode = Mode.TRAIN if kind == "train" else Mode.EVAL
-                return [(st, first) for st in self.models.set_mode(first.oid, mode, state, frame, node)]
+                return [
+                    (st, first) for st in self.models.set_mode(first.oid, mode, state, frame, node)
+                ]
             case "backward" if first is not None:
                 self.training.backward(first, "loss", state, frame, node)
                 return [(state, NONE)]
@@ -1664,8 +1735,14 @@ class Calls:
         return ref
 
     def _note_class(
-        self, oid: ObjectId, spec: sp.Factory, path: str, arguments: Arguments, state: State,
-        frame: Frame, node: ir.Node,
+        self,
+        oid: ObjectId,
+        spec: sp.Factory,
+        path: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
     ) -> None:
         """What the class's name and the arguments tell of a factory's model."""
         cls = path.rsplit(".", 2)[-2] if path.count(".") > 1 else ""
@@ -1680,7 +1757,12 @@ class Calls:
             state.update(oid, fresh_head=origin)
 
     def _listed(
-        self, spec: sp.Spec, path: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        spec: sp.Spec,
+        path: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Call,
     ) -> Evaluated:
         match spec:
@@ -1702,9 +1784,17 @@ class Calls:
                 return [(state, self._optimizer(spec, path, arguments, state, frame, node))]
             case sp.SchedulerClass(argument=argument, warns=warns):
                 target = arguments.get(argument, 0)
-                if target is None or not isinstance(target, Ref) or state.optimizer(target.oid) is None:
+                if (
+                    target is None
+                    or not isinstance(target, Ref)
+                    or state.optimizer(target.oid) is None
+                ):
                     target = next(
-                        (v for v in arguments.values if isinstance(v, Ref) and state.optimizer(v.oid)),
+                        (
+                            v
+                            for v in arguments.values
+                            if isinstance(v, Ref) and state.optimizer(v.oid)
+                        ),
                         target,
                     )
                 ref = self.run.fresh(state, frame, node)
@@ -1728,8 +1818,11 @@ class Calls:
             case sp.LossClass(name=name):
                 ref = self.run.fresh(state, frame, node)
                 state.heap[ref.oid] = ModuleObject(
-                    library=path, flag=ModeFact(Mode.TRAIN), sensitive=Certainty.NO,
-                    parametric=False, loss=name or path.rsplit(".", 1)[-1],
+                    library=path,
+                    flag=ModeFact(Mode.TRAIN),
+                    sensitive=Certainty.NO,
+                    parametric=False,
+                    loss=name or path.rsplit(".", 1)[-1],
                 )
                 return [(state, ref)]
             case sp.LossFunction(name=name):
@@ -1738,8 +1831,10 @@ class Calls:
             case sp.Same(ungraphed=flag) if flag and arguments.get(flag) == TRUE:
                 return [(state, self.run.fresh(state, frame, node, UNGRAPHED))]
             case sp.Same(argument=position, ungraphed=flag):
-                same = arguments.positional[position] if position < len(arguments.positional) else (
-                    arguments.values[0] if arguments.values else NONE
+                same = (
+                    arguments.positional[position]
+                    if position < len(arguments.positional)
+                    else (arguments.values[0] if arguments.values else NONE)
                 )
                 if flag and isinstance(same, Tensor):
                     same = self._wrapped_again(same, arguments, frame, node)
@@ -1760,9 +1855,7 @@ class Calls:
                 return self._backward_function(fills, arguments, state, frame, node)
             case sp.Role(role=role, keeps=keeps):
                 ref = self.run.fresh(state, frame, node)
-                links = tuple(
-                    (n, v) for n, p in keeps if (v := arguments.get(n, p)) is not None
-                )
+                links = tuple((n, v) for n, p in keeps if (v := arguments.get(n, p)) is not None)
                 state.heap[ref.oid] = LibraryObject(role, path, links)
                 if role == "distributed_sampler":
                     self.epochs.made(ref.oid)
@@ -1809,8 +1902,13 @@ class Calls:
             case "functional_call" | "checkpoint":
                 if isinstance(first, Ref) and state.module(first.oid) is not None:
                     made = self.training.forward(
-                        first.oid, self.name_of(first.oid, state), arguments.values[1:], state,
-                        frame, node, record=False,
+                        first.oid,
+                        self.name_of(first.oid, state),
+                        arguments.values[1:],
+                        state,
+                        frame,
+                        node,
+                        record=False,
                     )
                     return [(state, made)]
                 if isinstance(first, Func | Method):
@@ -1826,9 +1924,7 @@ class Calls:
             case _:
                 return self.unknown_call(arguments, state, frame, node, havoc=False)
 
-    def _average(
-        self, arguments: Arguments, state: State, frame: Frame, node: ir.Call
-    ) -> Ref:
+    def _average(self, arguments: Arguments, state: State, frame: Frame, node: ir.Call) -> Ref:
         copy = self._copy(arguments, state, frame, node)
         if isinstance(copy, Ref) and state.module(copy.oid) is not None:
             unknown = TrainableFact(Share.UNKNOWN)
@@ -1836,9 +1932,7 @@ class Calls:
             return copy
         return self.run.fresh(state, frame, node)
 
-    def _copy(
-        self, arguments: Arguments, state: State, frame: Frame, node: ir.Node
-    ) -> Value:
+    def _copy(self, arguments: Arguments, state: State, frame: Frame, node: ir.Node) -> Value:
         first = arguments.values[0] if arguments.values else NONE
         if not isinstance(first, Ref):
             return first
@@ -1868,7 +1962,12 @@ class Calls:
                 state.attrs[new, name] = value
 
     def _layer(
-        self, spec: sp.Layer, path: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        spec: sp.Layer,
+        path: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Node,
     ) -> Ref:
         ref = self.run.fresh(state, frame, node)
@@ -1926,7 +2025,12 @@ class Calls:
             state.update(oid, sensitive=Certainty.UNKNOWN)
 
     def _wrap(
-        self, spec: sp.Wrapper, path: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        spec: sp.Wrapper,
+        path: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Node,
     ) -> Value:
         inner = arguments.get(spec.argument, 0)
@@ -1955,8 +2059,13 @@ class Calls:
         return ref
 
     def _optimizer(
-        self, spec: sp.OptimizerClass, path: str, arguments: Arguments, state: State,
-        frame: Frame, node: ir.Call,
+        self,
+        spec: sp.OptimizerClass,
+        path: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
     ) -> Ref:
         ref = self.run.fresh(state, frame, node)
         parameters = arguments.get(spec.argument, 0)
@@ -1981,13 +2090,12 @@ class Calls:
             limit = arguments.expr("max_norm", 1)
             text = spelled(limit)
             infinite = "inf" in text or (
-                isinstance(limit, ir.Call) and any(
+                isinstance(limit, ir.Call)
+                and any(
                     isinstance(a.value, ir.Literal) and a.value.value == "inf" for a in limit.args
                 )
             )
-            self.training.clip(
-                parameters, state, frame, node, infinite, _mentions_scale(limit)
-            )
+            self.training.clip(parameters, state, frame, node, infinite, _mentions_scale(limit))
         return [(state, self.run.fresh(state, frame, node))]
 
     def _backward_function(
@@ -2005,7 +2113,12 @@ class Calls:
     # --- library methods ---------------------------------------------------------------
 
     def library_method(
-        self, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
+        self,
+        receiver: Value,
+        name: str,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
         node: ir.Call,
     ) -> Evaluated:
         """Call a method that no class of the project defines."""
@@ -2014,8 +2127,14 @@ class Calls:
         return methods.call(self, receiver, name, arguments, state, frame, node)
 
     def opaque_method(
-        self, owner: ObjectId, method: str, oid: ObjectId, arguments: Arguments, state: State,
-        frame: Frame, node: ir.Call,
+        self,
+        owner: ObjectId,
+        method: str,
+        oid: ObjectId,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
     ) -> Evaluated | None:
         """Call `owner.method(...)` where nothing is known of `owner`, or it is a module."""
         from trainlint.flow import methods
@@ -2075,7 +2194,7 @@ class Calls:
     # --- hooks of the step -------------------------------------------------------------
 
     def on_backward(self, tensor: Tensor, state: State, frame: Frame, node: ir.Node) -> None:
-        """After a backward: was a wrapper bypassed?"""
+        """After a backward, see whether a wrapper was bypassed."""
         for made in tensor.forwards:
             wrapper = made.bypasses
             if wrapper is None or state.module(wrapper) is None:
@@ -2102,7 +2221,9 @@ class Calls:
         """After a step that trained."""
 
 
-_LOSS_NAME = re.compile(r"loss|criterion|metric|_fn$|accuracy|score|tokeniz|transform", re.IGNORECASE)
+_LOSS_NAME = re.compile(
+    r"loss|criterion|metric|_fn$|accuracy|score|tokeniz|transform", re.IGNORECASE
+)
 _PART_NAME = re.compile(
     r"(layer|block|conv|bn|norm|fc|head|stem|stage|features|classifier|backbone|encoder|decoder"
     r"|trunk|body|transformer|embeddings|attention|downsample|roi_heads|rpn|bert|roberta|vit|model"

@@ -523,7 +523,11 @@ class Interpreter:
         def enter(st: State) -> list[State]:
             first = loop.round == 1
             value = self.calls.first_element(iterable, element, st) if first else element
-            if isinstance(element, Ref) and isinstance(element.oid, tuple) and element.oid[0] == "item":
+            if (
+                isinstance(element, Ref)
+                and isinstance(element.oid, tuple)
+                and element.oid[0] == "item"
+            ):
                 self.forget_item(st, element.oid)
             self.bind_item(s.target, value, st, frame, s)
             return [st]
@@ -892,9 +896,7 @@ class Interpreter:
             return value
         return func
 
-    def store(
-        self, target: ir.Expr, value: Value, state: State, frame: Frame, s: ir.Node
-    ) -> None:
+    def store(self, target: ir.Expr, value: Value, state: State, frame: Frame, s: ir.Node) -> None:
         """Assign to a name, an attribute, an item or a pattern of these."""
         match target:
             case ir.Name(id=name):
@@ -1137,7 +1139,10 @@ class Interpreter:
                     keys.append(next(rest))
                     found.append(next(rest))
             results.append(
-                (st, self.calls.new_dict(tuple(keys) if known else None, tuple(found), st, frame, e))
+                (
+                    st,
+                    self.calls.new_dict(tuple(keys) if known else None, tuple(found), st, frame, e),
+                )
             )
         return results
 
@@ -1151,7 +1156,12 @@ class Interpreter:
                 results.append((st, filtered))
                 continue
             items = self.calls.known_items(iterable, st)
-            if items is not None and len(items) <= MAX_UNROLLED and len(e.generators) == 1 and not generator.conditions:
+            if (
+                items is not None
+                and len(items) <= MAX_UNROLLED
+                and len(e.generators) == 1
+                and not generator.conditions
+            ):
                 results.extend(self._each(e, items, st, frame))
             else:
                 results.extend(self._any_element(e, iterable, st, frame))
@@ -1189,7 +1199,11 @@ class Interpreter:
                 for st in going:
                     for st2, value in self.eval(inner.iter, st, frame):
                         self.bind_item(
-                            inner.target, self.calls.element(value, st2, frame, inner), st2, frame, e
+                            inner.target,
+                            self.calls.element(value, st2, frame, inner),
+                            st2,
+                            frame,
+                            e,
                         )
                         after.append(st2)
                 going = after

@@ -59,7 +59,12 @@ _MOVES_WEIGHTS = frozenset({"mul_", "lerp_", "copy_"})
 
 
 def call(
-    calls: Calls, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    receiver: Value,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     """Call `receiver.name(...)`."""
@@ -94,7 +99,12 @@ def call(
 
 
 def _inherited_factory(
-    calls: Calls, info: ClassInfo, path: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    info: ClassInfo,
+    path: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     """`MyModel.from_pretrained(...)`: what the library returns is of the project's class."""
@@ -108,7 +118,12 @@ def _inherited_factory(
 
 
 def _super_method(
-    calls: Calls, receiver: Value, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    receiver: Value,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     """`super().train(mode)` in an override: the library's own method, without the override."""
@@ -116,9 +131,7 @@ def _super_method(
         module = state.module(receiver.oid)
         if module is not None and name in ("train", "eval"):
             mode = _mode_of(name, arguments)
-            states = calls.models.set_mode(
-                receiver.oid, mode, state, frame, node, overrides=False
-            )
+            states = calls.models.set_mode(receiver.oid, mode, state, frame, node, overrides=False)
             return [(st, receiver) for st in states]
         if name == "__init__":
             thing = state.heap.get(receiver.oid)
@@ -135,7 +148,12 @@ def _super_method(
 
 
 def of_object(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
     """A method of an object in the heap, or of an opaque one if its name tells enough."""
@@ -180,7 +198,12 @@ def _mode_of(name: str, arguments: Arguments) -> Mode:
 
 
 def _module(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
     models = calls.models
@@ -232,8 +255,18 @@ def _module(
         case "get_input_embeddings" | "get_output_embeddings" if not arguments.values:
             return [(state, Ref(("attr", models.base(oid, state), f"({name[4:]})")))]
         case "get_submodule" if arguments.positional:
-            return [(state, calls.subscript(self_ref, arguments.positional[0], state, frame,
-                                            ir.Subscript(node.func, node.func, node.node)))]
+            return [
+                (
+                    state,
+                    calls.subscript(
+                        self_ref,
+                        arguments.positional[0],
+                        state,
+                        frame,
+                        ir.Subscript(node.func, node.func, node.node),
+                    ),
+                )
+            ]
         case "backward":
             first = arguments.values[0] if arguments.values else NONE
             calls.training.backward(first, "loss", state, frame, node)
@@ -272,8 +305,14 @@ def _checkpoint(
 
 
 def _unknown_method(
-    calls: Calls, oid: ObjectId, name: str, spelled_name: str, arguments: Arguments, state: State,
-    frame: Frame, node: ir.Call,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    spelled_name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated:
     """A method that nobody here defines: it computes with the model and leaves its mode alone."""
     for value in arguments.values:
@@ -294,7 +333,12 @@ def _is_mode_like(name: str) -> bool:
 
 
 def _set_mode(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     given = arguments.get("mode", 0) if name == "train" else None
@@ -343,9 +387,7 @@ def _add_module(
     name = arguments.get("name", 0)
     key = str(name.value) if isinstance(name, Const) else f"${node.node}"
     if isinstance(value, Ref) and state.module(value.oid) is not None:
-        calls.models.replace_part(
-            oid, key, value, state, frame, node, calls.name_of(oid, state)
-        )
+        calls.models.replace_part(oid, key, value, state, frame, node, calls.name_of(oid, state))
     return [(state, NONE)]
 
 
@@ -372,7 +414,12 @@ def _sets_zero(arguments: Arguments) -> bool:
 
 
 def _optimizer(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
     match name:
@@ -391,7 +438,8 @@ def _optimizer(
             if optimizer.groups is not None:
                 groups = (
                     (*optimizer.groups, *calls.models.capture(sources, state))
-                    if sources is not None else None
+                    if sources is not None
+                    else None
                 )
                 state.update(oid, groups=groups)
             return [(state, NONE)]
@@ -423,8 +471,13 @@ def _step(
 
 
 def _scheduler(
-    calls: Calls, scheduler: SchedulerObject, name: str, arguments: Arguments, state: State,
-    frame: Frame, node: ir.Call,
+    calls: Calls,
+    scheduler: SchedulerObject,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated:
     if name == "step":
         calls.training.schedule(
@@ -435,7 +488,12 @@ def _scheduler(
 
 
 def _scaler(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     first = arguments.values[0] if arguments.values else NONE
@@ -466,7 +524,7 @@ def _scaler(
 def _native_scaler(
     calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
-    """timm's `loss_scaler(loss, optimizer, ...)` runs backward and steps."""
+    """Timm's `loss_scaler(loss, optimizer, ...)` runs backward and steps."""
     for value in arguments.values:
         calls.escape(value, state)
     calls.training.clear_unknown(state)
@@ -477,8 +535,13 @@ def _native_scaler(
 
 
 def _parameter(
-    calls: Calls, parameter: ParameterValue, name: str, arguments: Arguments, state: State,
-    frame: Frame, node: ir.Call,
+    calls: Calls,
+    parameter: ParameterValue,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated:
     if name == "requires_grad_":
         given = arguments.get("requires_grad", 0)
@@ -492,7 +555,12 @@ def _parameter(
 
 
 def _parameters(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     found = state.heap[oid]
@@ -511,7 +579,12 @@ def _parameters(
 
 
 def _tensor(
-    calls: Calls, tensor: Tensor, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    tensor: Tensor,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     if name == "backward":
@@ -538,13 +611,13 @@ def _tensor(
     if activation:
         origin = calls.run.origin(frame, node, f"{activation} is applied here")
         return [(state, replace(tensor, activation=activation, activation_origin=origin))]
-    joined = calls.combine(
-        (tensor, *arguments.values), "/" if name == "div" else name, state
-    )
+    joined = calls.combine((tensor, *arguments.values), "/" if name == "div" else name, state)
     assert isinstance(joined, Tensor)
     if name in c._KEEPS_ACTIVATION:
         joined = replace(
-            joined, activation=tensor.activation, activation_origin=tensor.activation_origin,
+            joined,
+            activation=tensor.activation,
+            activation_origin=tensor.activation_origin,
         )
     if name in ("max", "min", "topk", "sort") and arguments.values:
         return [(state, TupleValue((joined, calls.cut(joined, Cut.COMPARISON, frame, node))))]
@@ -555,8 +628,14 @@ def _tensor(
 
 
 def _list(
-    calls: Calls, oid: ObjectId, found: ListObject, name: str, arguments: Arguments, state: State,
-    frame: Frame, node: ir.Call,
+    calls: Calls,
+    oid: ObjectId,
+    found: ListObject,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated:
     first = arguments.values[0] if arguments.values else NONE
     match name:
@@ -594,8 +673,14 @@ def _list(
 
 
 def _role(
-    calls: Calls, oid: ObjectId, thing: LibraryObject, name: str, arguments: Arguments,
-    state: State, frame: Frame, node: ir.Call,
+    calls: Calls,
+    oid: ObjectId,
+    thing: LibraryObject,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated | None:
     match thing.role:
         case "accelerator":
@@ -614,7 +699,12 @@ def _role(
 
 
 def _accelerator(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     first = arguments.values[0] if arguments.values else NONE
@@ -646,7 +736,12 @@ def _accelerator(
 
 
 def _instance(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated:
     """A method that the instance's class gets from a base outside the project."""
@@ -663,7 +758,12 @@ def _instance(
 
 
 def _opaque(
-    calls: Calls, oid: ObjectId, name: str, arguments: Arguments, state: State, frame: Frame,
+    calls: Calls,
+    oid: ObjectId,
+    name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
     """A method of something unknown: its name, with the receiver's, may tell what it is."""
@@ -715,9 +815,7 @@ def _opaque(
             return None
 
 
-def _zeroed(
-    calls: Calls, oid: ObjectId, state: State, frame: Frame, node: ir.Call
-) -> None:
+def _zeroed(calls: Calls, oid: ObjectId, state: State, frame: Frame, node: ir.Call) -> None:
     """`p.grad.zero_()` by hand: a known parameter's, or anybody's."""
     while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
         if oid[2] == "grad":
@@ -748,8 +846,14 @@ def _looks_like_module(name: str, arguments: Arguments) -> bool:
 
 
 def _opaque_step(
-    calls: Calls, oid: ObjectId, last: str, spelled_name: str, arguments: Arguments, state: State,
-    frame: Frame, node: ir.Call,
+    calls: Calls,
+    oid: ObjectId,
+    last: str,
+    spelled_name: str,
+    arguments: Arguments,
+    state: State,
+    frame: Frame,
+    node: ir.Call,
 ) -> Evaluated | None:
     if c._SCHEDULER_NAME.search(last):
         return [(state, NONE)]

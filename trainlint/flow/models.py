@@ -219,8 +219,11 @@ class Models:
         if isinstance(oid, tuple) and oid[:1] == ("attr",) and state.module(oid[1]) is not None:
             return True
         return any(
-            isinstance(value, Ref) and value.oid == oid and state.module(owner) is not None
-            and (owner_module := state.module(owner)) is not None and owner_module.wraps != oid
+            isinstance(value, Ref)
+            and value.oid == oid
+            and state.module(owner) is not None
+            and (owner_module := state.module(owner)) is not None
+            and owner_module.wraps != oid
             for (owner, _), value in state.attrs.items()
         )
 
@@ -238,12 +241,13 @@ class Models:
         elif fact.mode is Mode.TRAIN:
             undone = part_eval and not is_part and kept is not None
             undone = undone and not self._kept_a_round_ago(module)
-            if undone and kept is not None and not module.evaluated:  # else it was in eval mode to be evaluated
+            # A part that was evaluated in between had been put in eval mode for that.
+            if undone and kept is not None and not module.evaluated:
                 overridden, was = (kept, origin), True
             if part_eval and is_part:
                 overridden, was = None, False
             part_eval, kept = (part_eval and not is_part), (None if is_part else kept)
-            part_eval = part_eval and module.flag.mode is not Mode.EVAL or (was and part_eval)
+            part_eval = (part_eval and module.flag.mode is not Mode.EVAL) or (was and part_eval)
         else:
             overridden, was, kept, part_eval = None, False, None, False
         state.heap[oid] = replace(
@@ -573,9 +577,7 @@ class Models:
         """`list(a) + list(b)`, `[*a, *b]`, `chain(a, b)`."""
         sources = self._all_sources(values, state)
         ref = self.run.fresh(state, frame, node, "params")
-        state.heap[ref.oid] = ParametersObject(
-            sources or (), sources is not None, one_shot=False
-        )
+        state.heap[ref.oid] = ParametersObject(sources or (), sources is not None, one_shot=False)
         return ref
 
     def consume(
@@ -628,9 +630,7 @@ class Models:
             other = any(not _asks_requires_grad(c) for c in conditions)
             result = ParametersObject(
                 tuple(
-                    s._replace(
-                        only_trainable=s.only_trainable or only, whole=s.whole and not other
-                    )
+                    s._replace(only_trainable=s.only_trainable or only, whole=s.whole and not other)
                     for s in sources
                 ),
                 True,
@@ -643,9 +643,7 @@ class Models:
 
     def is_parameters(self, value: Value, state: State) -> bool:
         """Whether iterating the value yields parameters."""
-        return isinstance(value, Ref) and isinstance(
-            state.heap.get(value.oid), ParametersObject
-        )
+        return isinstance(value, Ref) and isinstance(state.heap.get(value.oid), ParametersObject)
 
     def element_of_parameters(self, value: Ref, state: State) -> Value:
         """What a loop over parameters binds."""
@@ -680,7 +678,13 @@ class Models:
     # --- attributes --------------------------------------------------------------------
 
     def replace_part(
-        self, oid: ObjectId, attr: str, value: Ref, state: State, frame: Frame, node: ir.Node,
+        self,
+        oid: ObjectId,
+        attr: str,
+        value: Ref,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
         name: str,
     ) -> None:
         """`model.head = nn.Linear(...)`: new parameters come to the model."""
@@ -689,7 +693,11 @@ class Models:
         part = state.module(value.oid)
         if part is None or old == value:
             return
-        if part.wraps is not None and isinstance(old, Ref) and self.overlap(part.wraps, old.oid, state):
+        if (
+            part.wraps is not None
+            and isinstance(old, Ref)
+            and self.overlap(part.wraps, old.oid, state)
+        ):
             return
         if isinstance(old, Ref) and self.overlap(old.oid, value.oid, state):
             return
@@ -732,17 +740,21 @@ class Models:
         return Certainty.YES if module.library and module.cls is None else Certainty.UNKNOWN
 
     def assigned_flag(
-        self, oid: ObjectId, attr: str, value: Value, state: State, frame: Frame, node: ir.Node,
-        target: ir.Attribute, name: str,
+        self,
+        oid: ObjectId,
+        attr: str,
+        value: Value,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        target: ir.Attribute,
+        name: str,
     ) -> None:
         """`model.training = False`, `model.requires_grad = False`."""
         from trainlint.core.events import Receiver
 
         literal = str(value.value) if isinstance(value, Const) else ""
-        inside = (
-            frame.receiver == Ref(oid)
-            and frame.func is not None
-        )
+        inside = frame.receiver == Ref(oid) and frame.func is not None
         each = isinstance(oid, tuple) and oid[-1:] == (EACH,)
         deep = self._has_parts(oid, state)
         self.run.recorder.raise_event(
@@ -763,7 +775,9 @@ class Models:
             origin = self.run.origin(frame, node, f"`{name}.training` is assigned here")
             if each or deep is Certainty.NO:
                 mode = Mode.TRAIN if value == TRUE else Mode.EVAL
-                self._set_flag(oid, ModeFact(mode, Cause.EXPLICIT_CALL, origin), state, True, origin)
+                self._set_flag(
+                    oid, ModeFact(mode, Cause.EXPLICIT_CALL, origin), state, True, origin
+                )
             else:
                 state.update(oid, flag_assigned=origin)
 

@@ -97,5 +97,3 @@ def _join_once(paths: set[frozenset[Decision]]) -> set[frozenset[Decision]]:
                 if a[0] == b[0] and a[1] != b[1]:
                     result.add(first & second)
     return {p for p in result if not any(q < p for q in result)}
-
-

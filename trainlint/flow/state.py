@@ -47,6 +47,10 @@ class Change:
     """The new module, if it is one."""
 
 
+UNKNOWN_MODE = ModeFact()
+UNKNOWN_SHARE = TrainableFact()
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleObject:
     """A model or a part of one."""
@@ -54,10 +58,10 @@ class ModuleObject:
     cls: ClassInfo | None = None
     library: str = ""
     """The library class or factory it came from."""
-    flag: ModeFact = ModeFact()
+    flag: ModeFact = UNKNOWN_MODE
     uniform: bool = True
     """Parts not seen yet have the same flag."""
-    trainable: TrainableFact = TrainableFact()
+    trainable: TrainableFact = UNKNOWN_SHARE
     wraps: ObjectId = None
     """The module whose parameters it shares: DDP, compile, PEFT."""
     wrapper: str = ""
@@ -391,7 +395,11 @@ def join_values(values: Iterable[Value]) -> Value | None:
 
 def _join_objects(mine: HeapObject, theirs: HeapObject) -> HeapObject:
     if isinstance(mine, ListObject) and isinstance(theirs, ListObject):
-        if mine.items is not None and theirs.items is not None and len(mine.items) == len(theirs.items):
+        if (
+            mine.items is not None
+            and theirs.items is not None
+            and len(mine.items) == len(theirs.items)
+        ):
             items = tuple(
                 a if a == b else (join_values((a, b)) or Ref(("join-item", i)))
                 for i, (a, b) in enumerate(zip(mine.items, theirs.items))

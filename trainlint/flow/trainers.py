@@ -73,9 +73,7 @@ class Trainers:
             links["model"] = model
         return tuple(links.items())
 
-    def _injected(
-        self, model: Value | None, value: Value, path: str, place: Place
-    ) -> Value | None:
+    def _injected(self, model: Value | None, value: Value, path: str, place: Place) -> Value | None:
         config = self.run.calls.adapters.config(value, place.state)
         if config == Config():
             # It may be None as well: nothing is known of what trains.
@@ -142,18 +140,19 @@ class Trainers:
 
     def _evaluate(self, name: str, model: Ref, place: Place) -> Evaluated:
         states = self.run.calls.models.set_mode(
-            model.oid, Mode.EVAL, place.state, place.frame, place.node,
-            cause=Cause.FRAMEWORK, note=f"`{name}()` leaves the model in eval mode",
+            model.oid,
+            Mode.EVAL,
+            place.state,
+            place.frame,
+            place.node,
+            cause=Cause.FRAMEWORK,
+            note=f"`{name}()` leaves the model in eval mode",
         )
-        return [
-            (st, self.run.fresh(st, place.frame, place.node, "result")) for st in states
-        ]
+        return [(st, self.run.fresh(st, place.frame, place.node, "result")) for st in states]
 
     # --- the loop ----------------------------------------------------------------------
 
-    def _train(
-        self, spec: sp.TrainerClass, thing: LibraryObject, model: Ref, place: Place
-    ) -> None:
+    def _train(self, spec: sp.TrainerClass, thing: LibraryObject, model: Ref, place: Place) -> None:
         state = place.state
         self._checkpoint(spec, thing, model, place)
         self._activate(thing, model, place)

@@ -156,8 +156,10 @@ class Training:
                 activation_origin=self.run.origin(frame, node, "computed here"),
             )
         frozen = facts.trainable.share is Share.NONE
-        attached = Certainty.YES if not frozen else (
-            Certainty.YES if through.attached is Certainty.YES else Certainty.UNKNOWN
+        attached = (
+            Certainty.YES
+            if not frozen
+            else (Certainty.YES if through.attached is Certainty.YES else Certainty.UNKNOWN)
         )
         return Tensor(
             forwards=through.forwards | {made},
@@ -219,9 +221,7 @@ class Training:
         for made in (*tensor.forwards, *tensor.references):
             seen = self.forwards.get(made.site)
             if seen is not None and Evidence.METRICS not in seen.event.evidence:
-                seen.event = replace(
-                    seen.event, evidence=seen.event.evidence | {Evidence.METRICS}
-                )
+                seen.event = replace(seen.event, evidence=seen.event.evidence | {Evidence.METRICS})
 
     def escaped(self, tensor: Tensor) -> None:
         """A result goes where a backward may be: it is no evaluation for sure."""
@@ -233,7 +233,12 @@ class Training:
     # --- backward ----------------------------------------------------------------------
 
     def backward(
-        self, loss: Value, name: str, state: State, frame: Frame, node: ir.Node,
+        self,
+        loss: Value,
+        name: str,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
         scaler: ObjectId = None,
     ) -> None:
         """`.backward()` on a loss."""
@@ -288,9 +293,7 @@ class Training:
         grad_off, grad_leaked = None, False
         if cut is Cut.NO_GRAD:
             grad_off = tensor.cut_origin
-            grad_leaked = any(
-                f.grad_leaked for f in tensor.references if f.grad_origin == grad_off
-            )
+            grad_leaked = any(f.grad_leaked for f in tensor.references if f.grad_origin == grad_off)
         return LossFacts(
             name=name,
             models=_unique(f.facts for f in _ordered(tensor.forwards)),
@@ -398,9 +401,7 @@ class Training:
                 record.backward = record.backward or origin
                 record.in_loop |= bool(self.run.loops)
 
-    def _outdated(
-        self, tensor: Tensor, holders: list[ObjectId], state: State
-    ) -> list[ObjectId]:
+    def _outdated(self, tensor: Tensor, holders: list[ObjectId], state: State) -> list[ObjectId]:
         """Optimizers that hold what a model of the loss replaced: they wait for its gradients."""
         return [
             oid
@@ -510,13 +511,18 @@ class Training:
             origin = origin or fact.origin
             match fact.share:
                 case Share.NONE:
-                    shares.add(Share.ALL if source.whole or not source.only_trainable else Share.UNKNOWN)
+                    shares.add(
+                        Share.ALL if source.whole or not source.only_trainable else Share.UNKNOWN
+                    )
                 case Share.ALL:
                     shares.add(Share.NONE)
                 case Share.SOME:
                     shares.add(
-                        Share.NONE if source.only_trainable
-                        else Share.SOME if source.whole else Share.UNKNOWN
+                        Share.NONE
+                        if source.only_trainable
+                        else Share.SOME
+                        if source.whole
+                        else Share.UNKNOWN
                     )
                 case Share.UNKNOWN:
                     shares.add(Share.UNKNOWN)
@@ -542,15 +548,23 @@ class Training:
                     state.update(key, moves_frozen=None)
                 continue
             filled = optimizer.gradients in (
-                Gradients.FRESH, Gradients.CONSUMED, Gradients.MIXED_IN
+                Gradients.FRESH,
+                Gradients.CONSUMED,
+                Gradients.MIXED_IN,
             )
-            if filled and optimizer.groups and any(
-                self.models.overlap(g.oid, oid, state) for g in optimizer.groups
+            if (
+                filled
+                and optimizer.groups
+                and any(self.models.overlap(g.oid, oid, state) for g in optimizer.groups)
             ):
                 state.update(key, moves_frozen=origin)
 
     def clear(
-        self, targets: list[ObjectId], state: State, frame: Frame, node: ir.Node,
+        self,
+        targets: list[ObjectId],
+        state: State,
+        frame: Frame,
+        node: ir.Node,
         to_zero: bool = False,
     ) -> None:
         """`zero_grad()` reaches these optimizers."""
@@ -560,7 +574,8 @@ class Training:
             if optimizer is None:
                 continue
             event = GradientsCleared(
-                site=self.run.site(frame, node), when=self.run.when,
+                site=self.run.site(frame, node),
+                when=self.run.when,
                 optimizer=self.facts(oid, state),
             )
             self.protocol.cleared(event, oid, state)
@@ -593,7 +608,10 @@ class Training:
         for oid, _ in state.optimizers():
             if oids is None or oid in oids:
                 state.update(
-                    oid, gradients=Gradients.UNKNOWN, pending=frozenset(), pending_sites=(),
+                    oid,
+                    gradients=Gradients.UNKNOWN,
+                    pending=frozenset(),
+                    pending_sites=(),
                     scaler=None,
                 )
 
@@ -651,8 +669,10 @@ class Training:
         state.update(
             oid,
             gradients=(
-                Gradients.CONSUMED if filled or (unknown and optimizer.backward is not None)
-                else optimizer.gradients if unknown or optimizer.gradients is Gradients.ABSENT
+                Gradients.CONSUMED
+                if filled or (unknown and optimizer.backward is not None)
+                else optimizer.gradients
+                if unknown or optimizer.gradients is Gradients.ABSENT
                 else Gradients.CLEARED
             ),
             stepped=self.run.origin(frame, node, "the step uses the gradients here"),
@@ -766,7 +786,9 @@ class Training:
             certain = self.models.share(made.oid, state).share is Share.ALL
             if certain and self._in_no_optimizer(made, state):
                 event = GradientsPileUp(
-                    site=backward, when=self.run.when, model=self._now(made, state),
+                    site=backward,
+                    when=self.run.when,
+                    model=self._now(made, state),
                     backward=backward,
                 )
                 base = self.models.base(made.oid, state)
@@ -825,12 +847,16 @@ class Training:
         for source in mine:
             late = part in source.frozen_then and fact.share in (Share.ALL, Share.SOME)
             elsewhere = any(
-                s is not source and part in self.models.reach(s.oid, state)
+                s is not source
+                and part in self.models.reach(s.oid, state)
                 and part not in s.frozen_then
                 for s in mine
             )
             if late and fact.origin is not None and not elsewhere:
-                what, cause = f"the unfrozen `{self.run.calls.name_of(part, state)}`", Cause.UNFROZEN
+                what, cause = (
+                    f"the unfrozen `{self.run.calls.name_of(part, state)}`",
+                    Cause.UNFROZEN,
+                )
                 if fact.cause is Cause.PEFT_ACTIVATION and isinstance(part, tuple):
                     what = f"adapter `{str(part[-1]).removeprefix(ADAPTER)}`"
                     cause = Cause.PEFT_ACTIVATION
@@ -879,19 +905,31 @@ class Training:
     # --- clipping, scaling, scheduling -------------------------------------------------
 
     def clip(
-        self, parameters: Value, state: State, frame: Frame, node: ir.Node,
-        measures: bool = False, limit_scaled: bool = False,
+        self,
+        parameters: Value,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        measures: bool = False,
+        limit_scaled: bool = False,
     ) -> None:
         """Gradients of these parameters are clipped."""
         sources = self.models.sources(parameters, state)
         origin = self.run.origin(frame, node, "gradients are clipped here")
         for oid, optimizer in list(state.optimizers()):
-            holds = sources is not None and optimizer.groups is not None and any(
-                self.models.overlap(g.oid, s.oid, state)
-                for g in optimizer.groups for s in sources
+            holds = (
+                sources is not None
+                and optimizer.groups is not None
+                and any(
+                    self.models.overlap(g.oid, s.oid, state)
+                    for g in optimizer.groups
+                    for s in sources
+                )
             )
             only = sources is None and len(list(state.optimizers())) == 1
-            if not (holds or only or optimizer.groups is None and len(list(state.optimizers())) == 1):
+            if not (
+                holds or only or (optimizer.groups is None and len(list(state.optimizers())) == 1)
+            ):
                 continue
             self.run.recorder.raise_event(
                 GradientsClipped(
@@ -912,7 +950,12 @@ class Training:
             state.update(oid, scaler=None)
 
     def schedule(
-        self, scheduler: SchedulerObject, name: str, state: State, frame: Frame, node: ir.Node,
+        self,
+        scheduler: SchedulerObject,
+        name: str,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
         epoch_given: bool,
     ) -> None:
         """`scheduler.step()`."""
@@ -943,7 +986,9 @@ def _is_evaluation_name(name: str) -> bool:
     words = name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
     if any(w in ("train", "training", "fit") for w in words):
         return False
-    return any(w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS for w in words)
+    return any(
+        w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS for w in words
+    )
 
 
 def _is_ungraphed(value: Value) -> bool:
@@ -952,7 +997,9 @@ def _is_ungraphed(value: Value) -> bool:
 
 
 def _ordered(forwards: frozenset[Forward]) -> list[Forward]:
-    return sorted(forwards, key=lambda f: (f.facts.name, str(f.site[:2] if isinstance(f.site, tuple) else "")))
+    return sorted(
+        forwards, key=lambda f: (f.facts.name, str(f.site[:2] if isinstance(f.site, tuple) else ""))
+    )
 
 
 def _tensor_order(tensor: Tensor) -> str:

@@ -76,9 +76,7 @@ class Catalogue:
     def matters(self, path: str) -> bool:
         """Whether the path has to do with adapters or trainers: so does what mentions it."""
         spec = self.call(self.canonical(path))
-        return isinstance(
-            spec, Settings | Inject | LoadAdapters | PrepareQuantised | TrainerClass
-        )
+        return isinstance(spec, Settings | Inject | LoadAdapters | PrepareQuantised | TrainerClass)
 
     def is_module_base(self, path: str) -> bool:
         """Whether a class of that path is a torch.nn.Module."""

@@ -36,9 +36,7 @@ _TUNER_MODULES = (
 _CONFIGS: dict[str, Spec] = {
     "peft.LoraConfig.from_pretrained": Settings("peft_config", "the LoRA weights", saved=True),
     "peft.PeftConfig": Settings("peft_config", "the adapters' weights"),
-    "peft.PeftConfig.from_pretrained": Settings(
-        "peft_config", "the adapters' weights", saved=True
-    ),
+    "peft.PeftConfig.from_pretrained": Settings("peft_config", "the adapters' weights", saved=True),
     "peft.get_peft_config": Settings("peft_config", "the adapters' weights"),
     **{f"peft.{n}Config": Settings("peft_config", "the adapters' weights") for n in _TUNERS},
     **{
@@ -58,9 +56,7 @@ _CONFIGS: dict[str, Spec] = {
         for n in _PROMPTS
     },
     "peft.LoraConfig": Settings("peft_config", "the LoRA weights", rate="lora_dropout"),
-    "peft.AdaptionPromptConfig": Settings(
-        "peft_config", "the adapters' weights", activates=True
-    ),
+    "peft.AdaptionPromptConfig": Settings("peft_config", "the adapters' weights", activates=True),
 }
 
 _MODELS: dict[str, Spec] = {
@@ -117,8 +113,10 @@ PEFT = Table(
         ("peft.auto", "peft"),
         ("peft.config.PeftConfig", "peft.PeftConfig"),
         ("peft.utils.prepare_model_for_kbit_training", "peft.prepare_model_for_kbit_training"),
-        ("peft.utils.other.prepare_model_for_kbit_training",
-         "peft.prepare_model_for_kbit_training"),
+        (
+            "peft.utils.other.prepare_model_for_kbit_training",
+            "peft.prepare_model_for_kbit_training",
+        ),
         ("peft.utils.get_peft_model_state_dict", "peft.get_peft_model_state_dict"),
         ("peft.utils.set_peft_model_state_dict", "peft.set_peft_model_state_dict"),
         ("peft.utils.save_and_load.set_peft_model_state_dict", "peft.set_peft_model_state_dict"),

@@ -87,7 +87,8 @@ class ScalerClass:
 @dataclass(frozen=True, slots=True)
 class Context:
     """A context manager (and decorator). `kind`: no_grad, inference_mode, enable_grad,
-    set_grad_enabled, neutral."""
+    set_grad_enabled, neutral.
+    """
 
     kind: str
     statement_works: bool = False

@@ -62,10 +62,14 @@ TRAINERS = Table(
         ("transformers.training_args.TrainingArguments", "transformers.TrainingArguments"),
         ("trl.trainer", "trl"),
         ("trl.trainer.sft_trainer.SFTTrainer", "trl.SFTTrainer"),
-        ("sentence_transformers.trainer.SentenceTransformerTrainer",
-         "sentence_transformers.SentenceTransformerTrainer"),
-        ("sentence_transformers.training_args.SentenceTransformerTrainingArguments",
-         "sentence_transformers.SentenceTransformerTrainingArguments"),
+        (
+            "sentence_transformers.trainer.SentenceTransformerTrainer",
+            "sentence_transformers.SentenceTransformerTrainer",
+        ),
+        (
+            "sentence_transformers.training_args.SentenceTransformerTrainingArguments",
+            "sentence_transformers.SentenceTransformerTrainingArguments",
+        ),
     ),
     lightning_bases=(
         "pytorch_lightning.LightningModule",
