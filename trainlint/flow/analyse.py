@@ -12,10 +12,9 @@ from trainlint.core.events import (
     ContextNotCalled,
     DiscardedCall,
     Event,
-    ReferenceForward,
     StepWithoutBackward,
 )
-from trainlint.core.facts import Certainty, Share
+from trainlint.core.facts import Certainty
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
@@ -25,7 +24,7 @@ from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join
-from trainlint.flow.values import ClassValue, Func, Ref
+from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import calls_in
 
 
@@ -147,9 +146,7 @@ class Entries:
         frame = self._frame(run)
         body = self.info.module.body
         run.entered[id(body)] = body
-        out = run.block(body, [State()], frame)
-        for st in out.on:
-            del st
+        run.block(body, [State()], frame)
 
     def _function(self, func: Func) -> None:
         if id(func.function) in self.executed or func.function.name.startswith("test_"):
@@ -319,4 +316,4 @@ def _unused_optimizers(run: Interpreter) -> None:
                 )
 
 
-__all__ = ["Analysis", "ClassValue", "ReferenceForward", "Share", "analyse"]
+__all__ = ["Analysis", "analyse"]

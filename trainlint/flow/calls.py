@@ -16,7 +16,6 @@ from trainlint.core.events import (
     WrapperBypassed,
 )
 from trainlint.core.facts import (
-    Cause,
     Certainty,
     Cut,
     Mode,
@@ -64,7 +63,6 @@ from trainlint.flow.values import (
     Method,
     ObjectId,
     Package,
-    ParameterName,
     ParameterValue,
     Partial,
     Ref,
@@ -1459,7 +1457,6 @@ class Calls:
         """Make an instance of a class of the project."""
         self.run.instantiated.add(id(info.node))
         ref = self.run.fresh(state, frame, node)
-        origin = self.run.origin(frame, node, "made here")
         for key in [k for k in state.attrs if k[0] == ref.oid]:
             del state.attrs[key]
         if info.is_module:
@@ -1489,7 +1486,6 @@ class Calls:
             return [(state, ref)]
         results = self.execute(constructor, arguments.with_first(ref), state, frame, node)
         self.run.executed.add(id(constructor.function))
-        del origin
         return [(st, ref) for st, _ in results]
 
     # --- decorators, generators and contexts -------------------------------------------
@@ -2388,4 +2384,4 @@ def _has_function(node: object) -> bool:
     return False
 
 
-__all__ = ["Calls", "Cause", "ParameterName", "is_library_method"]
+__all__ = ["Calls", "is_library_method"]

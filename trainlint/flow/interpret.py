@@ -354,36 +354,37 @@ class Interpreter:
 
     def branch(self, s: ir.If, state: State, frame: Frame) -> Out:
         yes, no, undetermined = self.split(s.test, state, frame)
-        in_parameters = bool(undetermined and self.parameter_loops)
-        if in_parameters:
-            for st in (*yes, *no):
-                st.params_partial += 1
-        if in_parameters and not s.orelse and yes and no:
-            # A filter inside a loop over parameters: both sides happen, to different ones.
-            out = self.block(s.body, yes, frame)
-            for st in out.on:
-                st.params_partial -= 1
-            passed = [st for kind, st, _ in out.jumps if kind is ir.JumpKind.CONTINUE]
-            if passed and not out.on:
-                for st in no:
-                    st.params_partial -= 1
-                    st.params_partial += 1
-                return Out(no, [j for j in out.jumps if j[0] is not ir.JumpKind.CONTINUE])
-            return out
+        if undetermined and self.parameter_loops and yes and no:
+            return self._branch_over_parameters(s, yes, no, frame)
         first = self.block(s.body, yes, frame)
         second = self.block(s.orelse, no, frame)
-        if in_parameters:
-            for st in (*first.on, *second.on):
-                st.params_partial -= 1
-            if first.on and second.on:
-                # One parameter takes one side, the next the other: run them in sequence.
-                again = self.block(s.orelse, [st.copy() for st in first.on], frame)
-                return Out(again.on, first.jumps + again.jumps)
         jumps = [*first.jumps, *second.jumps]
         if not undetermined:
             return Out([*first.on, *second.on], jumps)
         self._decide(undetermined, first, second)
         return Out(self.join([*first.on, *second.on]), jumps)
+
+    def _branch_over_parameters(
+        self, s: ir.If, yes: list[State], no: list[State], frame: Frame
+    ) -> Out:
+        """A test inside a loop over parameters: some take one side and some the other.
+
+        Both sides happen, one after the other, each to a part of the parameters. After
+        `if ...: continue` the rest of the body happens to a part of them only.
+        """
+        for st in (*yes, *no):
+            st.params_partial += 1
+        first = self.block(s.body, yes, frame)
+        skipped = any(kind is ir.JumpKind.CONTINUE for kind, _, _ in first.jumps)
+        jumps = [j for j in first.jumps if j[0] is not ir.JumpKind.CONTINUE]
+        if not first.on:
+            second = self.block(s.orelse, no, frame)
+            if not skipped:
+                _less_partial(second.on)
+            return Out(second.on, [*jumps, *second.jumps])
+        second = self.block(s.orelse, first.on, frame)
+        _less_partial(second.on)
+        return Out(second.on, [*jumps, *second.jumps])
 
     def _decide(self, key: Hashable, first: Out, second: Out) -> None:
         """Note the choice on both sides, unless only one of them goes on.
@@ -1216,6 +1217,11 @@ class Interpreter:
             return results
         finally:
             self.loops.pop()
+
+
+def _less_partial(states: list[State]) -> None:
+    for state in states:
+        state.params_partial -= 1
 
 
 def _take_over(state: State, other: State) -> None:

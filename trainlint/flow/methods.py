@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trainlint.core.events import DiscardedCall
 from trainlint.core.facts import Certainty, Cut, Mode
 from trainlint.flow import calls as c
 from trainlint.flow import ir
@@ -881,4 +880,4 @@ def _argument_name(node: ir.Call) -> str:
     return spelled(node.args[0].value) if node.args else "it"
 
 
-__all__ = ["DiscardedCall", "call", "of_object"]
+__all__ = ["call", "of_object"]

@@ -32,14 +32,12 @@ from trainlint.flow.state import (
 from trainlint.flow.values import (
     TRUE,
     Const,
-    Func,
     Method,
     ObjectId,
     ParameterName,
     ParameterSource,
     ParameterValue,
     Ref,
-    Tensor,
     TupleValue,
     Value,
     const,
@@ -190,8 +188,8 @@ class Models:
         states = [state]
         if module.wraps is not None:
             states = self._each(states, module.wraps, mode, frame, node, cause, note, seen)
-        for name, child in self.children(oid, state):
-            if (oid, name) and child not in seen:
+        for _, child in self.children(oid, state):
+            if child not in seen:
                 states = self._each(states, child, mode, frame, node, cause, note, seen)
         return states
 
@@ -883,4 +881,4 @@ def _asks_requires_grad(condition: ir.Expr) -> bool:
             return False
 
 
-__all__ = ["EACH", "Func", "Models", "Tensor"]
+__all__ = ["EACH", "Models"]

@@ -35,7 +35,7 @@ from trainlint.core.facts import (
     Site,
 )
 from trainlint.flow import ir
-from trainlint.flow.models import ADAPTER, EACH, UNGRAPHED, Models
+from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
 from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
@@ -1010,4 +1010,4 @@ def _unique(models: Iterable[ModelFacts]) -> tuple[ModelFacts, ...]:
     return tuple(dict.fromkeys(models))
 
 
-__all__ = ["EACH", "Ref", "Training"]
+__all__ = ["Training"]
