@@ -10,7 +10,7 @@ def is_relied_on(event: Evaluation) -> bool:
     """Trained weights run, their result is used, and more than a gradient switch says why.
 
     A smoke test on a fresh model has no weights worth judging; a forward whose result is dropped
-    refreshes statistics.
+    refreshes statistics; a GAN's pictures of its progress are drawn in train mode by custom.
     """
     if event.model.managed or event.needs_train or event.result_used is Certainty.NO:
         return False
@@ -18,4 +18,4 @@ def is_relied_on(event: Evaluation) -> bool:
     meant = event.evidence - {Evidence.GRAD_OFF}
     if not weights and Evidence.EVAL_ASKED not in meant:
         return False
-    return bool(meant) or event.model.sensitive is Certainty.YES
+    return bool(meant)
