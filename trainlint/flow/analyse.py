@@ -23,7 +23,7 @@ from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
-from trainlint.flow.state import InstanceObject, ModuleObject, State, join
+from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import calls_in
 
@@ -63,6 +63,7 @@ def analyse(
     run = Entries(info, project, recorder, _by_name(semantics or {}))
     if not SHAPE_EVENTS.issuperset(recorder.rules):
         run.everything()
+    parts_of.cache_clear()  # its keys hold on to the classes of this analysis
     look_at(info, recorder)
     depends = {p for p in project.used if p != module.path}
     return Analysis(recorder.findings(), depends, run.notes)

@@ -1408,7 +1408,7 @@ class Calls:
     def _leave(self, ends: list[tuple[State, Value]], inner: Frame, func: Func) -> Evaluated:
         """Join the states that return; variables of a frame nobody closes over are dropped."""
         groups: dict[Value, list[State]] = {}
-        closes = _defines_functions(func.function)
+        closes = self.run.relevance.defines_functions(func.function)
         for st, value in ends:
             if not closes:
                 for name in func.function.locals:
@@ -2355,33 +2355,6 @@ def _class_fields(info: ClassInfo) -> list[str]:
         for target in statement.targets
         if isinstance(target, ir.Name)
     ]
-
-
-def _defines_functions(function: ir.Function) -> bool:
-    """Whether a closure may outlive the frame."""
-    known = _CLOSURES.get(id(function))
-    if known is None or known[0] is not function:
-        known = _CLOSURES[id(function)] = (function, _has_function(function.body))
-    return known[1]
-
-
-_CLOSURES: dict[int, tuple[ir.Function, bool]] = {}
-
-
-def _has_function(node: object) -> bool:
-    if isinstance(node, tuple):
-        return any(_has_function(part) for part in node)
-    if isinstance(node, ir.Function | ir.Lambda | ir.Class):
-        return True
-    if isinstance(node, ir.Argument):
-        return _has_function(node.value)
-    if isinstance(node, ir.Node):
-        return any(
-            _has_function(getattr(node, slot))
-            for slot in type(node).__slots__
-            if slot not in ("words", "locals")
-        )
-    return False
 
 
 __all__ = ["Calls", "is_library_method"]

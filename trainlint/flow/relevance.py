@@ -37,7 +37,15 @@ class Relevance:
     def __init__(self, words: frozenset[str] = DOMAIN_WORDS) -> None:
         self.words = words
         self._known: dict[int, bool] = {}
+        self._closing: dict[int, bool] = {}
         self._names: dict[str, frozenset[str]] = {}
+
+    def defines_functions(self, function: ir.Function) -> bool:
+        """Whether a closure over the function's variables may outlive its call."""
+        known = self._closing.get(id(function))
+        if known is None:
+            known = self._closing[id(function)] = _has_function(function.body)
+        return known
 
     def matters(self, function: ir.Function, module: ModuleInfo) -> bool:
         """Whether running the function could change or show anything."""
@@ -125,3 +133,19 @@ def _is_own_network(func: object) -> bool:
         and func.value.id == "self"
         and MODEL_NAME.search(func.attr) is not None
     )
+
+
+def _has_function(node: object) -> bool:
+    if isinstance(node, tuple):
+        return any(_has_function(part) for part in node)
+    if isinstance(node, ir.Function | ir.Lambda | ir.Class):
+        return True
+    if isinstance(node, ir.Argument):
+        return _has_function(node.value)
+    if isinstance(node, ir.Node):
+        return any(
+            _has_function(getattr(node, slot))
+            for slot in type(node).__slots__
+            if slot not in ("words", "locals")
+        )
+    return False
