@@ -34,7 +34,7 @@ def run(case: str, timeout: str = "60") -> dict[int, str]:
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    found = {int(r): t for r, t in re.findall(r"RANK(\d) (.*)", done.stdout)}
+    found = {int(r): t for r, t in re.findall(r"RANK(\d) (.*?)(?=RANK\d|\n|$)", done.stdout)}
     assert len(found) == 2, done.stdout + done.stderr[-3000:]
     return found
 
