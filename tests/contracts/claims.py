@@ -62,7 +62,7 @@ class Claim:
         """What rules would see of the model in a variable."""
         value = self.value(name)
         assert isinstance(value, Ref), f"{name} is not known to be a model: {value}"
-        return self.run.calls.models.facts(value.oid, name, self.state)
+        return self.run.models.facts(value.oid, name, self.state)
 
     def same(self, first: str, second: str) -> bool:
         """Whether two variables hold one object."""

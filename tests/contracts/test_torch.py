@@ -162,7 +162,7 @@ def test_identity_of_parameters(case: str) -> None:
     assert bool(ours & {id(p) for p in names["other"].parameters()}) is shared
     claim = claimed(MODEL + code)
     first, second = claim.value("model").oid, claim.value("other").oid
-    assert claim.run.calls.models.overlap(first, second, claim.state) is shared
+    assert claim.run.models.overlap(first, second, claim.state) is shared
 
 
 def test_optimizers_exist_and_step_lazily() -> None:

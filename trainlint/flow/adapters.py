@@ -60,7 +60,8 @@ from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
 if TYPE_CHECKING:
-    from trainlint.flow.interpret import Evaluated, Frame, Interpreter
+    from trainlint.flow.frames import Evaluated, Frame
+    from trainlint.flow.interpret import Interpreter
 
 DEFAULT = "default"
 _HEAD_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS"})
@@ -151,7 +152,7 @@ class Adapters:
         """The adapters of a holder by name."""
         return [
             (name.removeprefix(ADAPTER), part)
-            for name, part in self.run.calls.models.children(holder, state)
+            for name, part in self.run.models.children(holder, state)
             if name.startswith(ADAPTER)
         ]
 
@@ -159,7 +160,7 @@ class Adapters:
         """What rules see of a model's adapters, its own or those of a part of it."""
         holder = self.holder(oid, state)
         if holder is None:
-            models = self.run.calls.models
+            models = self.run.models
             holder = next((o for o in models.reach(oid, state) if self.holder(o, state) == o), None)
         module = state.module(holder)
         if module is None or module.adapters is None:
@@ -202,7 +203,7 @@ class Adapters:
             if isinstance(kept, TupleValue)
             else set()
         )
-        for part in self.run.calls.models.reach(holder, state):
+        for part in self.run.models.reach(holder, state):
             module = state.module(part)
             if module is None or module.trainable.cause is not Cause.PEFT_BASE_UNFROZEN:
                 continue
@@ -303,7 +304,7 @@ class Adapters:
             return frozenset()
         if isinstance(value, Const) and isinstance(value.value, str):
             return frozenset({value.value})
-        items = self.run.calls.known_items(value, state)
+        items = self.run.collections.known_items(value, state)
         if items is None or not all(isinstance(i, Const) for i in items):
             return None
         return frozenset(str(i.value) for i in items if isinstance(i, Const))
@@ -400,12 +401,12 @@ class Adapters:
         )
 
     def _announce(self, callee: str, model: Ref, place: Place) -> None:
-        self.run.calls.models.promote(model.oid, place.state)
+        self.run.models.promote(model.oid, place.state)
         if self.run.rounds > 1 and self.holder(model.oid, place.state) in self.emptied:
             # The loop takes its adapters out on another path: which round does, is not known.
             return
-        name = self.run.calls.name_of(model.oid, place.state)
-        facts = self.run.calls.models.facts(model.oid, name, place.state)
+        name = self.run.names.name_of(model.oid, place.state)
+        facts = self.run.models.facts(model.oid, name, place.state)
         self.run.recorder.raise_event(
             AdaptersInjected(
                 site=self.run.site(place.frame, place.node),
@@ -428,7 +429,7 @@ class Adapters:
     def _hold(self, model: Ref, config: Config, place: Place) -> ObjectId:
         """Freeze a base and note on it that it has adapters now."""
         state = place.state
-        models = self.run.calls.models
+        models = self.run.models
         holder = models.base(model.oid, state)
         module = models.promote(holder, state)
         origin = self.run.origin(place.frame, place.node, "adapters are put in here")
@@ -459,7 +460,7 @@ class Adapters:
         return module.fresh_head
 
     def _freeze_base(self, holder: ObjectId, state: State, origin: Origin) -> None:
-        for part in self.run.calls.models.reach(holder, state):
+        for part in self.run.models.reach(holder, state):
             if not self._is_adapter(part):
                 fact = TrainableFact(Share.NONE, Cause.PEFT_INJECTION, origin)
                 state.update(part, trainable=fact)
@@ -496,7 +497,7 @@ class Adapters:
         key = (holder, ADAPTER + name, place.frame.module.path, place.node.node)
         made = self.run.origin(place.frame, place.node, f"{config.what} are made here")
         change = Change(key, config.what, Cause.PEFT_INJECTION, made, part)
-        self.run.calls.models.add_change(holder, change, state)
+        self.run.models.add_change(holder, change, state)
         return part
 
     def _wrap(self, holder: ObjectId, wrapper: str, place: Place) -> Ref:
@@ -582,13 +583,13 @@ class Adapters:
         origin = self.run.origin(
             place.frame, place.node, f"{what} puts the whole model in eval mode"
         )
-        for part in self.run.calls.models.reach(oid, place.state):
+        for part in self.run.models.reach(oid, place.state):
             place.state.update(
                 part, flag=ModeFact(Mode.EVAL, cause, origin), evaluated=False, trained=False
             )
 
     def _forget_flags(self, oid: ObjectId, state: State) -> None:
-        for part in self.run.calls.models.reach(oid, state):
+        for part in self.run.models.reach(oid, state):
             state.update(part, flag=ModeFact())
 
     def _prepare(self, arguments: Arguments, place: Place) -> Value:
@@ -597,14 +598,14 @@ class Adapters:
         model = arguments.get("model", 0)
         if not isinstance(model, Ref):
             return model if model is not None else NONE
-        self.run.calls.models.promote(model.oid, state)
+        self.run.models.promote(model.oid, state)
         origin = self.run.origin(place.frame, place.node, "everything in the model is frozen here")
         inside = self.holder(model.oid, state) is not None
         cause = Cause.PEFT_KBIT_AFTER if inside else Cause.EXPLICIT_CALL
-        for part in self.run.calls.models.reach(model.oid, state):
+        for part in self.run.models.reach(model.oid, state):
             state.update(part, trainable=TrainableFact(Share.NONE, cause, origin))
         if arguments.get("use_gradient_checkpointing", 1) != FALSE:
-            base = self.run.calls.models.base(model.oid, state)
+            base = self.run.models.base(model.oid, state)
             state.update(base, checkpointing=True, input_grads=True)
         return model
 
@@ -659,7 +660,7 @@ class Adapters:
         if effect == "save":
             return self._save(oid, place)
         if effect == "base":
-            return Ref(self.run.calls.models.base(oid, place.state))
+            return Ref(self.run.models.base(oid, place.state))
         if effect == "disable_within":
             ref = self.run.fresh(place.state, place.frame, place.node, "context")
             place.state.heap[ref.oid] = ContextObject("adapter:disable", target=oid)
@@ -822,7 +823,7 @@ class Adapters:
             state.attrs.pop((holder, ADAPTER + name), None)
             state.heap.pop(part, None)
         state.update(holder, adapters=None)
-        for part in self.run.calls.models.reach(holder, state):
+        for part in self.run.models.reach(holder, state):
             fact = TrainableFact(Share.NONE, Cause.PEFT_UNMERGED_RESULT, origin)
             state.update(part, trainable=fact)
         self.unloaded[place.node.node] = (oid, method)
@@ -883,11 +884,11 @@ class Adapters:
         module = place.state.module(holder) if holder is not None else None
         if module is None or module.adapters is None or module.adapters.unloaded is not None:
             return
-        name = self.run.calls.name_of(oid, place.state)
+        name = self.run.names.name_of(oid, place.state)
         event = AdapterSaved(
             site=self.run.site(place.frame, place.node),
             when=self.run.when,
-            model=self.run.calls.models.facts(oid, name, place.state),
+            model=self.run.models.facts(oid, name, place.state),
         )
         self.saved.append((event, holder, self.run.rounds, place.state.decisions))
 
@@ -977,7 +978,7 @@ class Adapters:
         state: State,
     ) -> None:
         """One model of a step."""
-        for holder in self.run.calls.models.reach(oid, state):
+        for holder in self.run.models.reach(oid, state):
             module = state.module(holder)
             if module is None or module.adapters is None or module.adapters.unloaded:
                 continue

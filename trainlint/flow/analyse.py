@@ -163,15 +163,15 @@ class Entries:
             for state, value in run.decorated(func, func.function.decorators, State(), frame):
                 target = value if isinstance(value, Func) else func
                 if target.function.is_generator:
-                    results = run.calls.execute(
+                    results = run.execution.execute(
                         target, Arguments(complete=False), state, frame, call
                     )
                 else:
-                    results = run.calls.invoke(
+                    results = run.execution.invoke(
                         target, Arguments(complete=False), state, frame, call
                     )
                 for st, result in results:
-                    run.calls.escape(result, st)
+                    run.escapes.escape(result, st)
 
         self._root(start)
 
@@ -215,14 +215,14 @@ class Entries:
             state = State()
             call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
             for st, instance in self._instance(cls, run, state, frame, call):
-                for st2, bound in run.calls.attribute(
+                for st2, bound in run.attributes.attribute(
                     instance, method.name, st, frame, ir.Attribute(ir.Name("self"), method.name)
                 ):
                     inner = ir.Call(ir.Name(method.name), (), method.name_node)
                     for st3, result in run.calls.call(
                         bound, Arguments(complete=False), st2, frame, inner
                     ):
-                        run.calls.escape(result, st3)
+                        run.escapes.escape(result, st3)
 
         self._root(start)
 
@@ -230,7 +230,7 @@ class Entries:
     def _instance(
         cls: ClassInfo, run: Interpreter, state: State, frame: Frame, call: ir.Call
     ) -> list[tuple[State, Ref]]:
-        made = run.calls.instantiate(cls, Arguments(complete=False), state, frame, call)
+        made = run.execution.instantiate(cls, Arguments(complete=False), state, frame, call)
         states, _ = join(st for st, _ in made)
         refs = [ref for _, ref in made if isinstance(ref, Ref)]
         if not refs:
@@ -243,7 +243,7 @@ class Entries:
 
 def finish(run: Interpreter, complete: bool) -> None:
     """Raise the events that are known only when everything has run."""
-    training = run.calls.training
+    training = run.training
     trained = training.trained_models
     for event, oid, rounds, decisions in training.references:
         if oid in trained or not complete:
@@ -256,21 +256,21 @@ def finish(run: Interpreter, complete: bool) -> None:
             run.recorder.raise_event(pile, rounds, decisions)
     if complete:
         training.protocol.finish(run.recorder)
-        run.calls.adapters.finish()
+        run.adapters.finish()
     if complete:
         _evaluations(run)
     if complete:
         _unused_optimizers(run)
     if complete:
-        run.calls.epochs.finish()
-    for kept, tensor in run.calls.kept_graphs:
+        run.epochs.finish()
+    for kept, tensor in run.collections.kept_graphs:
         seen = [training.forwards.get(f.site) for f in tensor.forwards]
         if complete and seen and all(s is not None and not s.trained for s in seen):
             run.recorder.raise_event(kept)
 
 
 def _evaluations(run: Interpreter) -> None:
-    training = run.calls.training
+    training = run.training
     same_place = {
         (key[:3], seen.event.model.mode.mode)
         for key, seen in training.forwards.items()
@@ -305,7 +305,7 @@ def _missed(run: Interpreter, method: str) -> bool:
 def _unused_optimizers(run: Interpreter) -> None:
     if _missed(run, "step") or _missed(run, "backward"):
         return
-    for record in run.calls.training.records.values():
+    for record in run.training.records.values():
         if record.backward is not None and record.in_loop and not record.stepped and record.cleared:
             run.recorder.raise_event(
                 BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)

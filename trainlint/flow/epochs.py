@@ -46,7 +46,7 @@ class Epochs:
         draw = (outer.site, sampler)
         event = EpochLoop(
             site=outer.site,
-            sampler=self.run.calls.name_of(sampler, state),
+            sampler=self.run.names.name_of(sampler, state),
             shuffles=_shuffles(thing),
             epoch_set=Certainty.NO,
         )

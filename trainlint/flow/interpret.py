@@ -7,16 +7,38 @@ of libraries do is `flow.calls`' business.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from trainlint.core.events import BareReference, ContextNotCalled
 from trainlint.core.facts import Origin, Site
 from trainlint.flow import ir
-from trainlint.flow.epochs import Draw
+from trainlint.flow.adapters import Adapters
+from trainlint.flow.attributes import Attributes
+from trainlint.flow.calls import Calls
+from trainlint.flow.collections import Collections
+from trainlint.flow.contexts import Contexts
+from trainlint.flow.epochs import Epochs
+from trainlint.flow.escapes import Escapes
+from trainlint.flow.execution import Execution
+from trainlint.flow.frames import (
+    BUILTINS,
+    GENEROUS_STEPS,
+    MAX_KEY,
+    MAX_ROUNDS,
+    MAX_STEPS,
+    MAX_UNROLLED,
+    BudgetExceeded,
+    Evaluated,
+    Frame,
+    Loop,
+    Out,
+)
 from trainlint.flow.ir import spelled
-from trainlint.flow.project import ClassInfo, ModuleInfo, Project
+from trainlint.flow.library_calls import LibraryCalls
+from trainlint.flow.models import Models
+from trainlint.flow.naming import Names
+from trainlint.flow.project import ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.state import (
@@ -27,6 +49,9 @@ from trainlint.flow.state import (
     State,
     join,
 )
+from trainlint.flow.tensors import Tensors
+from trainlint.flow.trainers import Trainers
+from trainlint.flow.training import Training
 from trainlint.flow.values import (
     FALSE,
     NONE,
@@ -48,68 +73,6 @@ from trainlint.flow.values import (
     const,
 )
 
-MAX_DEPTH = 14
-MAX_ROUNDS = 4
-MAX_UNROLLED = 8
-MAX_STEPS = 12_000
-GENEROUS_STEPS = 1_500
-"""After that many statements fewer disjuncts are kept."""
-MAX_KEY = 60
-
-_BUILTINS = frozenset(dir(builtins))
-
-
-class BudgetExceeded(Exception):
-    """An analysis took more steps than it may; what it has found so far stands."""
-
-
-@dataclass(eq=False, slots=True)
-class Loop:
-    """A loop being interpreted."""
-
-    word: str
-    round: int = 1
-    node: int = -1
-    loaders: tuple[str, ...] = ()
-    site: Site | None = None
-    repeats: bool = True
-    """Its rounds are alike; False for a loop over known items."""
-    draw: Draw | None = None
-    """The distributed sampler that it draws from, with the epoch loop around it."""
-
-
-@dataclass(eq=False, slots=True)
-class Frame:
-    """One activation of a function, or a module's top level."""
-
-    id: FrameId
-    module: ModuleInfo
-    func: Func | None = None
-    outer: FrameId | None = None
-    locals: frozenset[str] = frozenset()
-    receiver: Value | None = None
-    caller: Frame | None = None
-    yields: Callable[[list[State], Value | None], list[State]] | None = None
-    globals: set[str] = field(default_factory=set)
-    nonlocals: set[str] = field(default_factory=set)
-    cls: ClassInfo | None = None
-
-    @property
-    def name(self) -> str:
-        """The function's name, empty at a module's top level."""
-        return self.func.function.name if self.func is not None else ""
-
-
-@dataclass(slots=True)
-class Out:
-    """Where a block leads: on, or away by a jump."""
-
-    on: list[State]
-    jumps: list[tuple[ir.JumpKind, State, Value | None]] = field(default_factory=list)
-
-
-Evaluated = list[tuple[State, Value]]
-
 
 class Interpreter:
     """Interprets one root: a module's top level, a function or a class nobody calls."""
@@ -121,13 +84,24 @@ class Interpreter:
         relevance: Relevance,
         semantics: dict[str, str] | None = None,
     ) -> None:
-        from trainlint.flow.calls import Calls
-
         self.project = project
         self.semantics = semantics or {}
         self.recorder = recorder
         self.relevance = relevance
+        self.names = Names(self)
+        self.attributes = Attributes(self)
+        self.tensors = Tensors(self)
+        self.collections = Collections(self)
+        self.escapes = Escapes(self)
+        self.contexts = Contexts(self)
+        self.execution = Execution(self)
+        self.library = LibraryCalls(self)
         self.calls = Calls(self)
+        self.models = Models(self)
+        self.training = Training(self, self.models)
+        self.adapters = Adapters(self)
+        self.trainers = Trainers(self)
+        self.epochs = Epochs(self)
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
         self.depth = 0
@@ -161,11 +135,11 @@ class Interpreter:
         state.forget(oid)
         if oid in state.heap:
             if isinstance(state.heap[oid], ModuleObject):
-                self.calls.models.retire(state, oid)
+                self.models.retire(state, oid)
             else:
                 del state.heap[oid]
         else:
-            self.calls.models.retire_below(state, oid)
+            self.models.retire_below(state, oid)
         return Ref(oid)
 
     @property
@@ -205,7 +179,7 @@ class Interpreter:
             self.truncated = True
             # A backward that would have followed in the dropped state is not seen any more.
             for value in (*state.vars.values(), *state.attrs.values()):
-                self.calls.escape(value, state)
+                self.escapes.escape(value, state)
         return kept
 
     def _limit(self) -> int:
@@ -284,7 +258,7 @@ class Interpreter:
             self.recorder.raise_event(
                 BareReference(
                     site=self.site(frame, s.value),
-                    receiver=self.calls.receiver(owner, st, target.value, target.attr),
+                    receiver=self.attributes.receiver(owner, st, target.value, target.attr),
                     name=spelled(target.value),
                     attribute=target.attr,
                     compared=compared,
@@ -308,13 +282,13 @@ class Interpreter:
         for st, (old, new) in self.eval_all((s.target, s.value), state, frame):
             value: Value
             if isinstance(old, Tensor) or isinstance(new, Tensor):
-                value = self.calls.combine((old, new), s.op)
-                self.calls.kept(s, spelled(s.target), old, new, st, frame)
+                value = self.tensors.combine((old, new), s.op)
+                self.collections.kept(s, spelled(s.target), old, new, st, frame)
             elif isinstance(old, Ref) and isinstance(st.heap.get(old.oid), ListObject):
-                self.calls.extend(old, new, st)
+                self.collections.extend(old, new, st)
                 value = old
             elif isinstance(old, Ref) and isinstance(st.heap.get(old.oid), ParametersObject):
-                value = self.calls.models.concatenate((old, new), st, frame, s)
+                value = self.models.concatenate((old, new), st, frame, s)
             else:
                 value = self.fresh(st, frame, s, "aug")
             self.store(s.target, value, st, frame, s)
@@ -346,7 +320,7 @@ class Interpreter:
             after: Evaluated = []
             for st, inner in results:
                 for st2, outer in self.eval(decorator, st, frame):
-                    after.extend(self.calls.decorate(outer, inner, st2, frame, decorator))
+                    after.extend(self.execution.decorate(outer, inner, st2, frame, decorator))
             results = after
         return results
 
@@ -503,27 +477,27 @@ class Interpreter:
         return out
 
     def _for_over(self, s: ir.For, iterable: Value, state: State, frame: Frame) -> Out:
-        generator = self.calls.generator_of(iterable, state)
+        generator = self.contexts.generator_of(iterable, state)
         if generator is not None:
             return self._for_over_generator(s, generator, state, frame)
-        items = self.calls.known_items(iterable, state)
+        items = self.collections.known_items(iterable, state)
         if items is not None and len(items) <= MAX_UNROLLED:
             return self._unrolled(s, items, state, frame)
-        element = self.calls.element(iterable, state, frame, s)
+        element = self.collections.element(iterable, state, frame, s)
         loop = Loop(
             loop_word(s.target, s.iter),
             node=s.node,
             loaders=(spelled(s.iter),),
             site=self.site(frame, s),
-            draw=self.calls.epochs.draws(iterable, state),
+            draw=self.epochs.draws(iterable, state),
         )
-        parameters = self.calls.iterates_parameters(iterable, state)
+        parameters = self.collections.iterates_parameters(iterable, state)
         if parameters:
             return self._over_parameters(s, element, state, frame)
 
         def enter(st: State) -> list[State]:
             first = loop.round == 1
-            value = self.calls.first_element(iterable, element, st) if first else element
+            value = self.collections.first_element(iterable, element, st) if first else element
             if (
                 isinstance(element, Ref)
                 and isinstance(element.oid, tuple)
@@ -591,7 +565,7 @@ class Interpreter:
                     jumps.append((kind, st, result))
             return self.join(on)
 
-        results = self.calls.run_generator(call, state, frame, s, body)
+        results = self.contexts.run_generator(call, state, frame, s, body)
         return Out(self.join(results), jumps)
 
     def _unrolled(self, s: ir.For, items: tuple[Value, ...], state: State, frame: Frame) -> Out:
@@ -659,7 +633,7 @@ class Interpreter:
                 entered: list[State] = []
                 for st in states:
                     seen.add(st.key())
-                    self.calls.training.new_round(st)
+                    self.training.new_round(st)
                     entered.extend(enter(st.copy()))
                 if not entered:
                     break
@@ -704,25 +678,25 @@ class Interpreter:
         return out
 
     def _within(self, s: ir.With, context: Value, state: State, frame: Frame) -> Out:
-        manager = self.calls.context_function(context, state)
+        manager = self.contexts.context_function(context, state)
         if manager is not None:
             return self._within_project(s, manager, state, frame)
-        instance = self.calls.context_instance(context, state)
+        instance = self.contexts.context_instance(context, state)
         if instance is not None:
             return self._within_instance(s, instance, state, frame)
         if isinstance(context, External):
             self.recorder.raise_event(
                 ContextNotCalled(site=self.site(frame, s.context), callee=context.path)
             )
-        if self.calls.expects_failure(context, s.context, state):
+        if self.contexts.expects_failure(context, s.context, state):
             return Out([state])
         before = state.grad
-        entered = self.calls.enter_context(context, state, frame, s)
+        entered = self.contexts.enter_context(context, state, frame, s)
         if s.target is not None:
             self.store(s.target, entered, state, frame, s)
         out = self.block(s.body, [state], frame)
         for st in (*out.on, *(j[1] for j in out.jumps)):
-            self.calls.leave_context(context, st, before)
+            self.contexts.leave_context(context, st, before)
         return out
 
     def _within_project(self, s: ir.With, manager: Value, state: State, frame: Frame) -> Out:
@@ -740,7 +714,7 @@ class Interpreter:
             jumps.extend(out.jumps)
             return results
 
-        ends = self.calls.run_generator(manager, state, frame, s, body)
+        ends = self.contexts.run_generator(manager, state, frame, s, body)
         return self._resume(ends, jumps, s.node)
 
     @staticmethod
@@ -760,12 +734,12 @@ class Interpreter:
 
     def _within_instance(self, s: ir.With, instance: Ref, state: State, frame: Frame) -> Out:
         out = Out([])
-        for st, entered in self.calls.method(instance, "__enter__", (), (), state, frame, s):
+        for st, entered in self.execution.method(instance, "__enter__", (), (), state, frame, s):
             if s.target is not None:
                 self.store(s.target, entered, st, frame, s)
             inner = self.block(s.body, [st], frame)
             for kind, after, value in [(None, x, None) for x in inner.on] + list(inner.jumps):
-                for end, _ in self.calls.method(
+                for end, _ in self.execution.method(
                     instance, "__exit__", (NONE, NONE, NONE), (), after, frame, s
                 ):
                     if kind is None:
@@ -824,7 +798,7 @@ class Interpreter:
             if frame.yields is not None:
                 results.extend(frame.yields([st], value if s.value is not None else None))
             else:
-                self.calls.escape(value, st)
+                self.escapes.escape(value, st)
                 results.append(st)
         return results
 
@@ -875,7 +849,7 @@ class Interpreter:
             return Ref(("global", frame.module.path, name))
         if name == "__name__":
             return const("__main__")
-        if name in _BUILTINS:
+        if name in BUILTINS:
             return External(f"builtins.{name}")
         return Ref(("global", frame.module.path, name))
 
@@ -902,21 +876,23 @@ class Interpreter:
         match target:
             case ir.Name(id=name):
                 old = state.vars.get((self.scope_of(name, frame), name))
-                self.calls.models.rebound(old, value, state, frame, s)
+                self.models.rebound(old, value, state, frame, s)
                 self.store_name(name, value, state, frame)
             case ir.Attribute(value=owner, attr=attr):
                 for st, thing in self.eval(owner, state, frame)[:1]:
                     if st is not state:
                         _take_over(state, st)
-                    self.calls.set_attribute(thing, attr, value, state, frame, target, s)
+                    self.attributes.set_attribute(thing, attr, value, state, frame, target, s)
             case ir.Subscript(value=owner, index=index):
                 for st, (thing, key) in self.eval_all((owner, index), state, frame)[:1]:
                     if st is not state:
                         _take_over(state, st)
-                    if isinstance(value, Tensor) and self.calls.is_buffer(thing, state):
-                        self.store(owner, self.calls.combine((thing, value), "[]"), state, frame, s)
+                    if isinstance(value, Tensor) and self.collections.is_buffer(thing, state):
+                        self.store(
+                            owner, self.tensors.combine((thing, value), "[]"), state, frame, s
+                        )
                     else:
-                        self.calls.set_item(thing, key, value, state, frame, s)
+                        self.collections.set_item(thing, key, value, state, frame, s)
             case ir.Sequence(items=targets):
                 self._unpack(targets, value, state, frame, s)
             case ir.Starred(value=inner):
@@ -927,14 +903,14 @@ class Interpreter:
     def _unpack(
         self, targets: tuple[ir.Expr, ...], value: Value, state: State, frame: Frame, s: ir.Node
     ) -> None:
-        items = self.calls.known_items(value, state)
+        items = self.collections.known_items(value, state)
         starred = any(isinstance(t, ir.Starred) for t in targets)
         if items is not None and len(items) == len(targets) and not starred:
             for target, item in zip(targets, items):
                 self.store(target, item, state, frame, s)
             return
         for i, target in enumerate(targets):
-            self.store(target, self.calls.item_of(value, i, state, frame, s), state, frame, s)
+            self.store(target, self.collections.item_of(value, i, state, frame, s), state, frame, s)
 
     # --- expressions -------------------------------------------------------------------
 
@@ -971,7 +947,7 @@ class Interpreter:
             case ir.Attribute(value=owner, attr=attr):
                 results: Evaluated = []
                 for st, thing in self.eval(owner, state, frame):
-                    results.extend(self.calls.attribute(thing, attr, st, frame, e))
+                    results.extend(self.attributes.attribute(thing, attr, st, frame, e))
                 return results
             case ir.Call():
                 return self.calls.call_expression(e, state, frame)
@@ -996,7 +972,7 @@ class Interpreter:
                 return self._conditional(test, body, orelse, state, frame)
             case ir.Subscript(value=owner, index=index):
                 return [
-                    (st, self.calls.subscript(thing, key, st, frame, e))
+                    (st, self.collections.subscript(thing, key, st, frame, e))
                     for st, (thing, key) in self.eval_all((owner, index), state, frame)
                 ]
             case ir.Sequence():
@@ -1054,7 +1030,7 @@ class Interpreter:
     def _compare(self, e: ir.Compare, state: State, frame: Frame) -> Evaluated:
         results: Evaluated = []
         for st, (a, b) in self.eval_all((e.left, e.right), state, frame):
-            known = self.calls.compared(e.op, a, b, st)
+            known = self.tensors.compared(e.op, a, b, st)
             if known is not None:
                 results.append((st, known))
                 continue
@@ -1065,18 +1041,18 @@ class Interpreter:
         self, op: str, a: Value, b: Value, state: State, frame: Frame, e: ir.BinOp
     ) -> Value:
         if isinstance(a, Tensor) or isinstance(b, Tensor):
-            return self.calls.combine((a, b), op, state)
+            return self.tensors.combine((a, b), op, state)
         if isinstance(a, Const) and isinstance(b, Const):
             folded = fold(op, a, b)
             if folded is not None:
                 return folded
         for side in (a, b):
             if isinstance(side, Ref) and isinstance(state.heap.get(side.oid), ParametersObject):
-                return self.calls.models.concatenate((a, b), state, frame, e)
-        first = self.calls.known_items(a, state)
-        second = self.calls.known_items(b, state)
+                return self.models.concatenate((a, b), state, frame, e)
+        first = self.collections.known_items(a, state)
+        second = self.collections.known_items(b, state)
         if op == "+" and first is not None and second is not None:
-            return self.calls.new_list((*first, *second), state, frame, e)
+            return self.collections.new_list((*first, *second), state, frame, e)
         key = ("expr", op, value_key(a), value_key(b))
         return Ref(key) if size(key) < MAX_KEY else self.fresh(state, frame, e)
 
@@ -1101,7 +1077,7 @@ class Interpreter:
             elif e.kind is ir.SequenceKind.TUPLE:
                 results.append((st, TupleValue(values)))
             else:
-                results.append((st, self.calls.new_list(values, st, frame, e)))
+                results.append((st, self.collections.new_list(values, st, frame, e)))
         return results
 
     def _starred(
@@ -1109,14 +1085,16 @@ class Interpreter:
     ) -> Value:
         items: list[Value] = []
         for part, value in zip(e.items, values):
-            inner = self.calls.known_items(value, state) if isinstance(part, ir.Starred) else None
+            inner = (
+                self.collections.known_items(value, state) if isinstance(part, ir.Starred) else None
+            )
             if inner is not None:
                 items.extend(inner)
             elif isinstance(part, ir.Starred):
-                return self.calls.models.concatenate(values, state, frame, e)
+                return self.models.concatenate(values, state, frame, e)
             else:
                 items.append(value)
-        return self.calls.new_list(tuple(items), state, frame, e)
+        return self.collections.new_list(tuple(items), state, frame, e)
 
     def _mapping(
         self,
@@ -1142,7 +1120,9 @@ class Interpreter:
             results.append(
                 (
                     st,
-                    self.calls.new_dict(tuple(keys) if known else None, tuple(found), st, frame, e),
+                    self.collections.new_dict(
+                        tuple(keys) if known else None, tuple(found), st, frame, e
+                    ),
                 )
             )
         return results
@@ -1152,11 +1132,11 @@ class Interpreter:
         generator = e.generators[0]
         results: Evaluated = []
         for st, iterable in self.eval(generator.iter, state, frame):
-            filtered = self.calls.models.filtered(e, iterable, st, frame)
+            filtered = self.models.filtered(e, iterable, st, frame)
             if filtered is not None:
                 results.append((st, filtered))
                 continue
-            items = self.calls.known_items(iterable, st)
+            items = self.collections.known_items(iterable, st)
             if (
                 items is not None
                 and len(items) <= MAX_UNROLLED
@@ -1177,9 +1157,9 @@ class Interpreter:
             for st, values in going:
                 self.store(e.generators[0].target, item, st, frame, e)
                 for st2, value in self.eval(e.element, st, frame):
-                    after.append((st2, (*values, self.calls.distinct(value, i, st2))))
+                    after.append((st2, (*values, self.collections.distinct(value, i, st2))))
             going = after
-        return [(st, self.calls.new_list(values, st, frame, e)) for st, values in going]
+        return [(st, self.collections.new_list(values, st, frame, e)) for st, values in going]
 
     def _any_element(
         self, e: ir.Comprehension, iterable: Value, state: State, frame: Frame
@@ -1188,9 +1168,9 @@ class Interpreter:
         loop = Loop(
             loop_word(generator.target, generator.iter),
             loaders=(spelled(generator.iter),),
-            draw=self.calls.epochs.draws(iterable, state),
+            draw=self.epochs.draws(iterable, state),
         )
-        element = self.calls.element(iterable, state, frame, generator)
+        element = self.collections.element(iterable, state, frame, generator)
         self.loops.append(loop)
         try:
             self.bind_item(generator.target, element, state, frame, e)
@@ -1201,7 +1181,7 @@ class Interpreter:
                     for st2, value in self.eval(inner.iter, st, frame):
                         self.bind_item(
                             inner.target,
-                            self.calls.element(value, st2, frame, inner),
+                            self.collections.element(value, st2, frame, inner),
                             st2,
                             frame,
                             e,
@@ -1213,7 +1193,7 @@ class Interpreter:
                 for st2, value in self.eval(e.element, st, frame):
                     if e.key is not None:
                         self.eval(e.key, st2, frame)
-                    results.append((st2, self.calls.new_summary(value, st2, frame, e)))
+                    results.append((st2, self.collections.new_summary(value, st2, frame, e)))
             return results
         finally:
             self.loops.pop()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.facts import Certainty, Cut, Mode
-from trainlint.flow import calls as c
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.attributes import LIBRARY_METHODS, SHAPES
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH
 from trainlint.flow.naming import MODEL_NAME
@@ -41,12 +42,44 @@ from trainlint.flow.values import (
     Value,
     const,
 )
+from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
 
 if TYPE_CHECKING:
-    from trainlint.flow.calls import Calls
-    from trainlint.flow.interpret import Evaluated, Frame
+    from trainlint.flow.frames import Evaluated, Frame
+    from trainlint.flow.interpret import Interpreter
     from trainlint.flow.project import ClassInfo
 
+_SELF_RETURNING = frozenset(
+    "to cuda cpu half float double bfloat16 xpu type share_memory requires_grad_ to_empty"
+    " apply_ compile_ ipu mps".split()
+)
+_METRIC_METHODS = frozenset("argmax max topk eq item tolist numpy".split())
+_TENSOR_CUTS = {
+    "item": Cut.ITEM,
+    "tolist": Cut.ITEM,
+    "numpy": Cut.NUMPY,
+    "detach": Cut.DETACH,
+    "detach_": Cut.DETACH,
+    "argmax": Cut.COMPARISON,
+    "argmin": Cut.COMPARISON,
+    "argsort": Cut.COMPARISON,
+    "eq": Cut.COMPARISON,
+    "ne": Cut.COMPARISON,
+    "gt": Cut.COMPARISON,
+    "lt": Cut.COMPARISON,
+    "ge": Cut.COMPARISON,
+    "le": Cut.COMPARISON,
+    "bool": Cut.COMPARISON,
+    "long": Cut.COMPARISON,
+    "int": Cut.COMPARISON,
+    "new_tensor": Cut.REBUILT,
+}
+_OPTIMIZER_NAME = re.compile(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
+_SCHEDULER_NAME = re.compile(r"sched|lr_|warmup", re.IGNORECASE)
+_RUNNER_NAME = re.compile(
+    r"trainer|agent|runner|engine|learner|solver|algo|experiment|pipeline|session|manager",
+    re.IGNORECASE,
+)
 _MODULE_WORDS = frozenset(
     """train eval parameters named_parameters zero_grad load_state_dict state_dict modules
     named_modules children named_children requires_grad_ forward
@@ -58,7 +91,7 @@ _MOVES_WEIGHTS = frozenset({"mul_", "lerp_", "copy_"})
 
 
 def call(
-    calls: Calls,
+    run: Interpreter,
     receiver: Value,
     name: str,
     arguments: Arguments,
@@ -68,37 +101,37 @@ def call(
 ) -> Evaluated:
     """Call `receiver.name(...)`."""
     if name == "set_epoch":
-        calls.epochs.set_on(receiver, state)
+        run.epochs.set_on(receiver, state)
         return [(state, NONE)]
     if name in ("__enter__", "__exit__"):
-        if calls.entered_by_hand(receiver, name, state, frame, node):
+        if run.contexts.entered_by_hand(receiver, name, state, frame, node):
             return [(state, NONE)]
     if name in _MOVES_WEIGHTS:
-        calls.training.moved_by_hand(receiver)
+        run.training.moved_by_hand(receiver)
     if name.startswith("super()."):
-        return _super_method(calls, receiver, name[8:], arguments, state, frame, node)
+        return _super_method(run, receiver, name[8:], arguments, state, frame, node)
     match receiver:
         case Tensor():
-            return _tensor(calls, receiver, name, arguments, state, frame, node)
+            return _tensor(run, receiver, name, arguments, state, frame, node)
         case Ref(oid=oid):
-            done = of_object(calls, oid, name, arguments, state, frame, node)
+            done = of_object(run, oid, name, arguments, state, frame, node)
             if done is not None:
                 return done
         case ParameterValue():
-            return _parameter(calls, receiver, name, arguments, state, frame, node)
+            return _parameter(run, receiver, name, arguments, state, frame, node)
         case ClassValue(info=info) if "." in name:
-            return _inherited_factory(calls, info, name, arguments, state, frame, node)
+            return _inherited_factory(run, info, name, arguments, state, frame, node)
         case ClassValue():
-            return calls.unknown_call(arguments, state, frame, node, havoc=name != "apply")
+            return run.calls.unknown_call(arguments, state, frame, node, havoc=name != "apply")
         case Func() | Method() if name in ("apply", "__call__"):
-            return calls.call(receiver, arguments, state, frame, node)
+            return run.calls.call(receiver, arguments, state, frame, node)
         case _:
             pass
-    return calls.unknown_call(arguments, state, frame, node, havoc=False)
+    return run.calls.unknown_call(arguments, state, frame, node, havoc=False)
 
 
 def _inherited_factory(
-    calls: Calls,
+    run: Interpreter,
     info: ClassInfo,
     path: str,
     arguments: Arguments,
@@ -108,7 +141,7 @@ def _inherited_factory(
 ) -> Evaluated:
     """`MyModel.from_pretrained(...)`: what the library returns is of the project's class."""
     results: Evaluated = []
-    for st, value in calls.library_call(path, arguments, state, frame, node):
+    for st, value in run.library.library_call(path, arguments, state, frame, node):
         module = st.module(value.oid) if isinstance(value, Ref) else None
         if isinstance(value, Ref) and module is not None:
             st.update(value.oid, cls=info)
@@ -117,7 +150,7 @@ def _inherited_factory(
 
 
 def _super_method(
-    calls: Calls,
+    run: Interpreter,
     receiver: Value,
     name: str,
     arguments: Arguments,
@@ -130,24 +163,24 @@ def _super_method(
         module = state.module(receiver.oid)
         if module is not None and name in ("train", "eval"):
             mode = _mode_of(name, arguments)
-            states = calls.models.set_mode(receiver.oid, mode, state, frame, node, overrides=False)
+            states = run.models.set_mode(receiver.oid, mode, state, frame, node, overrides=False)
             return [(st, receiver) for st in states]
         if name == "__init__":
             thing = state.heap.get(receiver.oid)
             if isinstance(thing, InstanceObject):
                 place = Place(state, frame, node)
-                calls.trainers.adopt(receiver.oid, thing.cls, arguments, place)
+                run.trainers.adopt(receiver.oid, thing.cls, arguments, place)
             if module is not None and arguments.positional:
-                calls._add_parts(receiver.oid, arguments, state, frame, node)
+                run.library.add_parts(receiver.oid, arguments, state, frame, node)
             return [(state, NONE)]
-        done = of_object(calls, receiver.oid, name, arguments, state, frame, node)
+        done = of_object(run, receiver.oid, name, arguments, state, frame, node)
         if done is not None:
             return done
-    return calls.unknown_call(arguments, state, frame, node, havoc=False)
+    return run.calls.unknown_call(arguments, state, frame, node, havoc=False)
 
 
 def of_object(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -157,27 +190,27 @@ def of_object(
 ) -> Evaluated | None:
     """A method of an object in the heap, or of an opaque one if its name tells enough."""
     if name == "set_epoch":
-        calls.epochs.set_on(Ref(oid), state)
+        run.epochs.set_on(Ref(oid), state)
         return [(state, NONE)]
     match state.heap.get(oid):
         case ModuleObject():
-            return _module(calls, oid, name, arguments, state, frame, node)
+            return _module(run, oid, name, arguments, state, frame, node)
         case OptimizerObject():
-            return _optimizer(calls, oid, name, arguments, state, frame, node)
+            return _optimizer(run, oid, name, arguments, state, frame, node)
         case SchedulerObject() as scheduler:
-            return _scheduler(calls, scheduler, name, arguments, state, frame, node)
+            return _scheduler(run, scheduler, name, arguments, state, frame, node)
         case ScalerObject():
-            return _scaler(calls, oid, name, arguments, state, frame, node)
+            return _scaler(run, oid, name, arguments, state, frame, node)
         case ParametersObject():
-            return _parameters(calls, oid, name, arguments, state, frame, node)
+            return _parameters(run, oid, name, arguments, state, frame, node)
         case ListObject() as container:
-            return _list(calls, oid, container, name, arguments, state, frame, node)
+            return _list(run, oid, container, name, arguments, state, frame, node)
         case LibraryObject() as thing:
-            return _role(calls, oid, thing, name, arguments, state, frame, node)
+            return _role(run, oid, thing, name, arguments, state, frame, node)
         case InstanceObject():
-            return _instance(calls, oid, name, arguments, state, frame, node)
+            return _instance(run, oid, name, arguments, state, frame, node)
         case None:
-            return _opaque(calls, oid, name, arguments, state, frame, node)
+            return _opaque(run, oid, name, arguments, state, frame, node)
         case _:
             return None
 
@@ -197,7 +230,7 @@ def _mode_of(name: str, arguments: Arguments) -> Mode:
 
 
 def _module(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -205,45 +238,45 @@ def _module(
     frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
-    models = calls.models
+    models = run.models
     spelled_name = _receiver_name(node)
-    done = calls.adapters.method(oid, name, arguments, state, frame, node, spelled_name)
+    done = run.adapters.method(oid, name, arguments, state, frame, node, spelled_name)
     if done is not None:
         return done
     self_ref = Ref(oid)
     match name:
         case "train" | "eval":
-            return _set_mode(calls, oid, name, arguments, state, frame, node)
+            return _set_mode(run, oid, name, arguments, state, frame, node)
         case "requires_grad_":
             given = arguments.get("requires_grad", 0)
             on = True if given is None else bool(given.value) if isinstance(given, Const) else None
             word = {True: "unfrozen", False: "frozen", None: "set"}[on]
-            origin = calls.run.origin(frame, node, f"`{spelled_name}` is {word} here")
+            origin = run.origin(frame, node, f"`{spelled_name}` is {word} here")
             models.set_trainable(oid, on, True, state, origin)
             return [(state, self_ref)]
         case "parameters" | "named_parameters":
             named = name.startswith("named")
             return [(state, models.parameters(oid, state, frame, node, named))]
         case "modules" | "named_modules" | "children" | "named_children":
-            return [(state, _modules(calls, oid, name, state, frame, node))]
+            return [(state, _modules(run, oid, name, state, frame, node))]
         case "zero_grad":
-            targets = calls.training.of_model(oid, state)
-            calls.training.cleared_by_hand.add(models.base(oid, state))
-            calls.training.clear(targets, state, frame, node, _sets_zero(arguments))
+            targets = run.training.of_model(oid, state)
+            run.training.cleared_by_hand.add(models.base(oid, state))
+            run.training.clear(targets, state, frame, node, _sets_zero(arguments))
             return [(state, NONE)]
         case "apply" if arguments.positional:
-            return _apply(calls, oid, arguments.positional[0], state, frame, node)
+            return _apply(run, oid, arguments.positional[0], state, frame, node)
         case "load_state_dict":
-            models.loaded(oid, state, calls.run.origin(frame, node, "weights are loaded here"))
-            return [(state, calls.run.fresh(state, frame, node))]
+            models.loaded(oid, state, run.origin(frame, node, "weights are loaded here"))
+            return [(state, run.fresh(state, frame, node))]
         case "forward" | "__call__":
-            return calls.forward(oid, spelled_name, arguments, state, frame, node)
+            return run.calls.forward(oid, spelled_name, arguments, state, frame, node)
         case "add_module" | "register_module":
-            return _add_module(calls, oid, arguments, state, frame, node)
+            return _add_module(run, oid, arguments, state, frame, node)
         case "append" | "extend" | "insert":
-            return _append_part(calls, oid, arguments, state, frame, node)
+            return _append_part(run, oid, arguments, state, frame, node)
         case "gradient_checkpointing_enable" | "activation_checkpointing_enable":
-            _checkpoint(calls, oid, arguments, state, frame, node)
+            _checkpoint(run, oid, arguments, state, frame, node)
             return [(state, NONE)]
         case "gradient_checkpointing_disable" | "activation_checkpointing_disable":
             state.update(models.base(oid, state), checkpointing=False, reentrant=None)
@@ -257,7 +290,7 @@ def _module(
             return [
                 (
                     state,
-                    calls.subscript(
+                    run.collections.subscript(
                         self_ref,
                         arguments.positional[0],
                         state,
@@ -268,43 +301,43 @@ def _module(
             ]
         case "backward":
             first = arguments.values[0] if arguments.values else NONE
-            calls.training.backward(first, "loss", state, frame, node)
+            run.training.backward(first, "loss", state, frame, node)
             return [(state, NONE)]
         case "step" if not arguments.values:
-            calls.training.clear_unknown(state)
+            run.training.clear_unknown(state)
             return [(state, NONE)]
         case "generate" | "sample" | "predict" | "encode" | "save_pretrained" | "push_to_hub":
             for value in arguments.values:
-                calls.escape(value, state)
-            return [(state, calls.run.fresh(state, frame, node, "result"))]
-        case _ if name in c._SELF_RETURNING or name in ("compile", "share_memory_", "to_device"):
+                run.escapes.escape(value, state)
+            return [(state, run.fresh(state, frame, node, "result"))]
+        case _ if name in _SELF_RETURNING or name in ("compile", "share_memory_", "to_device"):
             return [(state, self_ref)]
         case _ if name.startswith("get_") and not arguments.values:
             # `model.get_classifier()`, `model.get_input_embeddings()`: maybe a part of it.
             return [(state, Ref(("attr", oid, f"{name}()")))]
-        case _ if name in c._LIBRARY_METHODS or name.startswith(("register_", "get_", "num_")):
-            return [(state, calls.run.fresh(state, frame, node, "result"))]
+        case _ if name in LIBRARY_METHODS or name.startswith(("register_", "get_", "num_")):
+            return [(state, run.fresh(state, frame, node, "result"))]
         case _:
-            return _unknown_method(calls, oid, name, spelled_name, arguments, state, frame, node)
+            return _unknown_method(run, oid, name, spelled_name, arguments, state, frame, node)
 
 
 def _checkpoint(
-    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> None:
     """Gradient checkpointing; the kind that cuts frozen inputs only where it is asked for."""
-    base = calls.models.base(oid, state)
+    base = run.models.base(oid, state)
     options = arguments.get("gradient_checkpointing_kwargs", 0)
     reentrant = None
     thing = state.heap.get(options.oid) if isinstance(options, Ref) else None
     if isinstance(thing, ListObject) and thing.keys and thing.items:
         given = dict(zip(thing.keys, thing.items)).get(const("use_reentrant"))
         if given == TRUE:
-            reentrant = calls.run.origin(frame, node, "reentrant checkpointing is chosen here")
+            reentrant = run.origin(frame, node, "reentrant checkpointing is chosen here")
     state.update(base, checkpointing=True, reentrant=reentrant)
 
 
 def _unknown_method(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     spelled_name: str,
@@ -315,12 +348,12 @@ def _unknown_method(
 ) -> Evaluated:
     """A method that nobody here defines: it computes with the model and leaves its mode alone."""
     for value in arguments.values:
-        calls.havoc(value, state)
+        run.escapes.havoc(value, state)
     if not arguments.values or _is_mode_like(name):
         if _is_mode_like(name):
-            calls.models.forget_mode(oid, state)
-        return [(state, calls.run.fresh(state, frame, node, "result"))]
-    made = calls.training.forward(
+            run.models.forget_mode(oid, state)
+        return [(state, run.fresh(state, frame, node, "result"))]
+    made = run.training.forward(
         oid, spelled_name, arguments.values, state, frame, node, record=False
     )
     return [(state, replace(made, attached=Certainty.UNKNOWN, cut=None))]
@@ -332,7 +365,7 @@ def _is_mode_like(name: str) -> bool:
 
 
 def _set_mode(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -344,63 +377,63 @@ def _set_mode(
     results: Evaluated = []
     choices: list[tuple[State, Mode]] = []
     if given is not None and not isinstance(given, Const):
-        for st, truth, _ in calls.run.truth_of(given, state):
+        for st, truth, _ in run.truth_of(given, state):
             choices.append((st, Mode.TRAIN if truth else Mode.EVAL))
     else:
         choices.append((state, _mode_of(name, arguments)))
     for st, mode in choices:
-        for after in calls.models.set_mode(oid, mode, st, frame, node):
+        for after in run.models.set_mode(oid, mode, st, frame, node):
             results.append((after, Ref(oid)))
     return results
 
 
 def _modules(
-    calls: Calls, oid: ObjectId, name: str, state: State, frame: Frame, node: ir.Node
+    run: Interpreter, oid: ObjectId, name: str, state: State, frame: Frame, node: ir.Node
 ) -> Ref:
     part: ObjectId = ("attr", oid, EACH)
     if state.module(part) is None:
-        calls.models.promote(part, state)
+        run.models.promote(part, state)
         state.attrs[oid, EACH] = Ref(part)
-    ref = calls.run.fresh(state, frame, node, "modules")
+    ref = run.fresh(state, frame, node, "modules")
     state.heap[ref.oid] = LibraryObject("modules", name, (("each", Ref(part)),))
     return ref
 
 
 def _apply(
-    calls: Calls, oid: ObjectId, func: Value, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, oid: ObjectId, func: Value, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     if isinstance(func, Func | Method):
         inner = func.func if isinstance(func, Method) else func
-        if calls.run.relevance.matters(inner.function, inner.module):
-            _modules(calls, oid, "modules", state, frame, node)
+        if run.relevance.matters(inner.function, inner.module):
+            _modules(run, oid, "modules", state, frame, node)
             part = Ref(("attr", oid, EACH))
-            results = calls.call(func, Arguments((part,)), state, frame, node)
+            results = run.calls.call(func, Arguments((part,)), state, frame, node)
             return [(st, Ref(oid)) for st, _ in results]
     return [(state, Ref(oid))]
 
 
 def _add_module(
-    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     value = arguments.get("module", 1)
     name = arguments.get("name", 0)
     key = str(name.value) if isinstance(name, Const) else f"${node.node}"
     if isinstance(value, Ref) and state.module(value.oid) is not None:
-        calls.models.replace_part(oid, key, value, state, frame, node, calls.name_of(oid, state))
+        run.models.replace_part(oid, key, value, state, frame, node, run.names.name_of(oid, state))
     return [(state, NONE)]
 
 
 def _append_part(
-    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     for value in arguments.values:
-        for item in calls.known_items(value, state) or (value,):
+        for item in run.collections.known_items(value, state) or (value,):
             if isinstance(item, Ref) and state.module(item.oid) is not None:
-                key = str(sum(1 for n, _ in calls.models.children(oid, state) if n.isdigit()))
-                if calls.run.loops:
+                key = str(sum(1 for n, _ in run.models.children(oid, state) if n.isdigit()))
+                if run.loops:
                     key = f"${node.node}"
-                calls.models.replace_part(
-                    oid, key, item, state, frame, node, calls.name_of(oid, state)
+                run.models.replace_part(
+                    oid, key, item, state, frame, node, run.names.name_of(oid, state)
                 )
     return [(state, Ref(oid))]
 
@@ -413,7 +446,7 @@ def _sets_zero(arguments: Arguments) -> bool:
 
 
 def _optimizer(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -423,54 +456,54 @@ def _optimizer(
 ) -> Evaluated | None:
     match name:
         case "zero_grad":
-            calls.training.clear([oid], state, frame, node, _sets_zero(arguments))
+            run.training.clear([oid], state, frame, node, _sets_zero(arguments))
             return [(state, NONE)]
         case "step":
-            return _step(calls, oid, arguments, state, frame, node)
+            return _step(run, oid, arguments, state, frame, node)
         case "add_param_group" if arguments.values:
             optimizer = state.optimizer(oid)
             assert optimizer is not None
-            sources = calls.models.sources(arguments.values[0], state)
-            calls.models.consume(
+            sources = run.models.sources(arguments.values[0], state)
+            run.models.consume(
                 arguments.values[0], state, frame, node, "parameters", "`add_param_group`"
             )
             if optimizer.groups is not None:
                 groups = (
-                    (*optimizer.groups, *calls.models.capture(sources, state))
+                    (*optimizer.groups, *run.models.capture(sources, state))
                     if sources is not None
                     else None
                 )
                 state.update(oid, groups=groups)
             return [(state, NONE)]
         case "backward" if arguments.values:
-            calls.training.backward(arguments.values[0], "loss", state, frame, node)
+            run.training.backward(arguments.values[0], "loss", state, frame, node)
             return [(state, NONE)]
         case "state_dict" | "load_state_dict" | "register_step_post_hook" | "train" | "eval":
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
         case "param_groups":
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
         case _:
-            calls.training.clear_unknown(state, [oid])
-            return [(state, calls.run.fresh(state, frame, node))]
+            run.training.clear_unknown(state, [oid])
+            return [(state, run.fresh(state, frame, node))]
 
 
 def _step(
-    calls: Calls, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     closure = arguments.get("closure", 0)
     if isinstance(closure, Func | Method):
         results: Evaluated = []
-        for st, value in calls.call(closure, Arguments(), state, frame, node):
-            calls.escape(value, st)
-            calls.training.step(oid, st, frame, node, closure=True, seen=True)
+        for st, value in run.calls.call(closure, Arguments(), state, frame, node):
+            run.escapes.escape(value, st)
+            run.training.step(oid, st, frame, node, closure=True, seen=True)
             results.append((st, value))
         return results
-    calls.training.step(oid, state, frame, node, closure=closure is not None)
+    run.training.step(oid, state, frame, node, closure=closure is not None)
     return [(state, NONE)]
 
 
 def _scheduler(
-    calls: Calls,
+    run: Interpreter,
     scheduler: SchedulerObject,
     name: str,
     arguments: Arguments,
@@ -479,15 +512,15 @@ def _scheduler(
     node: ir.Call,
 ) -> Evaluated:
     if name == "step":
-        calls.training.schedule(
+        run.training.schedule(
             scheduler, _receiver_name(node), state, frame, node, bool(arguments.values)
         )
         return [(state, NONE)]
-    return [(state, calls.run.fresh(state, frame, node))]
+    return [(state, run.fresh(state, frame, node))]
 
 
 def _scaler(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -505,28 +538,28 @@ def _scaler(
             return [(state, first)]
         case "step" if isinstance(first, Ref):
             if state.optimizer(first.oid) is None:
-                calls.training.promote(first.oid, state, calls.name_of(first.oid, state))
-            calls.training.step(first.oid, state, frame, node, through_scaler=True)
+                run.training.promote(first.oid, state, run.names.name_of(first.oid, state))
+            run.training.step(first.oid, state, frame, node, through_scaler=True)
             return [(state, NONE)]
         case "unscale_" if isinstance(first, Ref):
-            calls.training.unscale(first.oid, state)
+            run.training.unscale(first.oid, state)
             return [(state, NONE)]
         case "backward" if arguments.values:
-            calls.training.backward(first, "loss", state, frame, node, oid)
+            run.training.backward(first, "loss", state, frame, node, oid)
             return [(state, NONE)]
         case "__call__":
-            return _native_scaler(calls, arguments, state, frame, node)
+            return _native_scaler(run, arguments, state, frame, node)
         case _:
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
 
 
 def _native_scaler(
-    calls: Calls, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+    run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     """Timm's `loss_scaler(loss, optimizer, ...)` runs backward and steps."""
     for value in arguments.values:
-        calls.escape(value, state)
-    calls.training.clear_unknown(state)
+        run.escapes.escape(value, state)
+    run.training.clear_unknown(state)
     return [(state, NONE)]
 
 
@@ -534,7 +567,7 @@ def _native_scaler(
 
 
 def _parameter(
-    calls: Calls,
+    run: Interpreter,
     parameter: ParameterValue,
     name: str,
     arguments: Arguments,
@@ -546,15 +579,15 @@ def _parameter(
         given = arguments.get("requires_grad", 0)
         on = True if given is None else bool(given.value) if isinstance(given, Const) else None
         word = {True: "unfrozen", False: "frozen", None: "set"}[on]
-        calls.models.set_parameter(
-            parameter, on, state, calls.run.origin(frame, node, f"parameters are {word} here")
+        run.models.set_parameter(
+            parameter, on, state, run.origin(frame, node, f"parameters are {word} here")
         )
         return [(state, parameter)]
-    return [(state, calls.run.fresh(state, frame, node))]
+    return [(state, run.fresh(state, frame, node))]
 
 
 def _parameters(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -565,20 +598,20 @@ def _parameters(
     found = state.heap[oid]
     assert isinstance(found, ParametersObject)
     if name in ("append", "extend") and arguments.values:
-        more = calls.models.sources(arguments.values[0], state)
+        more = run.models.sources(arguments.values[0], state)
         if more is None:
             state.update(oid, known=False)
         else:
             state.update(oid, sources=tuple(dict.fromkeys((*found.sources, *more))))
         return [(state, NONE)]
-    return [(state, calls.run.fresh(state, frame, node))]
+    return [(state, run.fresh(state, frame, node))]
 
 
 # --- tensors -------------------------------------------------------------------------------
 
 
 def _tensor(
-    calls: Calls,
+    run: Interpreter,
     tensor: Tensor,
     name: str,
     arguments: Arguments,
@@ -587,39 +620,39 @@ def _tensor(
     node: ir.Call,
 ) -> Evaluated:
     if name == "backward":
-        calls.training.backward(tensor, _receiver_name(node), state, frame, node)
+        run.training.backward(tensor, _receiver_name(node), state, frame, node)
         return [(state, NONE)]
-    if name in c._METRIC_METHODS:
-        calls.training.measured(tensor)
-    how = c._TENSOR_CUTS.get(name)
+    if name in _METRIC_METHODS:
+        run.training.measured(tensor)
+    how = _TENSOR_CUTS.get(name)
     if how is not None:
-        made = calls.cut(tensor, how, frame, node)
+        made = run.tensors.cut(tensor, how, frame, node)
         if name == "detach_" and isinstance(node.func, ir.Attribute):
-            calls.run.store(node.func.value, made, state, frame, node)
+            run.store(node.func.value, made, state, frame, node)
         return [(state, made)]
     if name == "requires_grad_":
-        made_leaf = calls._made_leaf(tensor)
+        made_leaf = run.attributes.made_leaf(tensor)
         if isinstance(node.func, ir.Attribute) and made_leaf is not tensor:
-            calls.run.store(node.func.value, made_leaf, state, frame, node)
+            run.store(node.func.value, made_leaf, state, frame, node)
         return [(state, made_leaf)]
-    if name in c._SHAPES:
-        return [(state, calls.run.fresh(state, frame, node))]
+    if name in SHAPES:
+        return [(state, run.fresh(state, frame, node))]
     if name in ("retain_grad", "register_hook", "share_memory_"):
         return [(state, NONE)]
-    activation = c._TENSOR_ACTIVATIONS.get(name, "")
+    activation = ACTIVATION_METHODS.get(name, "")
     if activation:
-        origin = calls.run.origin(frame, node, f"{activation} is applied here")
+        origin = run.origin(frame, node, f"{activation} is applied here")
         return [(state, replace(tensor, activation=activation, activation_origin=origin))]
-    joined = calls.combine((tensor, *arguments.values), "/" if name == "div" else name, state)
+    joined = run.tensors.combine((tensor, *arguments.values), "/" if name == "div" else name, state)
     assert isinstance(joined, Tensor)
-    if name in c._KEEPS_ACTIVATION:
+    if name in RESHAPE_METHODS:
         joined = replace(
             joined,
             activation=tensor.activation,
             activation_origin=tensor.activation_origin,
         )
     if name in ("max", "min", "topk", "sort") and arguments.values:
-        return [(state, TupleValue((joined, calls.cut(joined, Cut.COMPARISON, frame, node))))]
+        return [(state, TupleValue((joined, run.tensors.cut(joined, Cut.COMPARISON, frame, node))))]
     return [(state, joined)]
 
 
@@ -627,7 +660,7 @@ def _tensor(
 
 
 def _list(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     found: ListObject,
     name: str,
@@ -640,17 +673,17 @@ def _list(
     match name:
         case "append" | "add" | "insert":
             value = arguments.values[-1] if arguments.values else NONE
-            if found.items is not None and len(found.items) < 12 and not calls.run.loops:
+            if found.items is not None and len(found.items) < 12 and not run.loops:
                 state.heap[oid] = ListObject((*found.items, value))
             else:
                 both = frozenset(found.items or found.summary) | {value}
                 state.heap[oid] = ListObject(None, both)
             if isinstance(value, Tensor):
-                calls.kept(node, calls.name_of(oid, state), NONE, value, state, frame)
+                run.collections.kept(node, run.names.name_of(oid, state), NONE, value, state, frame)
             return [(state, NONE)]
         case "extend" | "update":
             for value in arguments.values:
-                calls.extend(Ref(oid), value, state)
+                run.collections.extend(Ref(oid), value, state)
             return [(state, NONE)]
         case "items" if found.keys is not None and found.items is not None:
             pairs = tuple(TupleValue(p) for p in zip(found.keys, found.items))
@@ -661,18 +694,18 @@ def _list(
             return [(state, TupleValue(found.keys))]
         case "get" | "pop" if arguments.values:
             subscript = ir.Subscript(node.func, node.func, node.node)
-            return [(state, calls.subscript(Ref(oid), first, state, frame, subscript))]
+            return [(state, run.collections.subscript(Ref(oid), first, state, frame, subscript))]
         case "clear":
             state.heap[oid] = ListObject(())
             return [(state, NONE)]
         case "copy":
             return [(state, Ref(oid))]
         case _:
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
 
 
 def _role(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     thing: LibraryObject,
     name: str,
@@ -683,22 +716,22 @@ def _role(
 ) -> Evaluated | None:
     match thing.role:
         case "accelerator":
-            return _accelerator(calls, oid, name, arguments, state, frame, node)
+            return _accelerator(run, oid, name, arguments, state, frame, node)
         case "scaled_loss" if name == "backward":
             loss = thing.link("loss") or NONE
-            calls.training.backward(loss, "loss", state, frame, node)
+            run.training.backward(loss, "loss", state, frame, node)
             return [(state, NONE)]
         case "ema":
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
         case _:
-            done = calls.trainers.method(oid, thing, name, arguments, Place(state, frame, node))
+            done = run.trainers.method(oid, thing, name, arguments, Place(state, frame, node))
             if done is not None:
                 return done
-            return calls.unknown_call(arguments, state, frame, node, havoc=False)
+            return run.calls.unknown_call(arguments, state, frame, node, havoc=False)
 
 
 def _accelerator(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -710,32 +743,32 @@ def _accelerator(
     match name:
         case "prepare" | "prepare_model" | "prepare_optimizer" | "setup" | "setup_module":
             for value in arguments.values:
-                calls.epochs.manages(value, state)
+                run.epochs.manages(value, state)
             if len(arguments.positional) == 1:
                 return [(state, first)]
             return [(state, TupleValue(arguments.positional))]
         case "unwrap_model" | "free_memory" | "prepare_data_loader" | "reduce" | "gather":
-            calls.epochs.manages(first, state)
+            run.epochs.manages(first, state)
             return [(state, first)]
         case "backward" if arguments.values:
-            calls.training.backward(first, _argument_name(node), state, frame, node)
+            run.training.backward(first, _argument_name(node), state, frame, node)
             return [(state, NONE)]
         case "clip_grad_norm_" | "clip_grad_value_":
-            calls.models.consume(first, state, frame, node, "the parameters", "the clipping")
-            return [(state, calls.run.fresh(state, frame, node))]
+            run.models.consume(first, state, frame, node, "the parameters", "the clipping")
+            return [(state, run.fresh(state, frame, node))]
         case "gather_for_metrics":
             for value in arguments.values:
                 if isinstance(value, Tensor):
-                    calls.training.measured(value)
+                    run.training.measured(value)
             return [(state, first)]
         case "accumulate" | "autocast" | "no_sync" | "main_process_first":
-            return [(state, calls._context("neutral", None, state, frame, node))]
+            return [(state, run.contexts.context("neutral", None, state, frame, node))]
         case _:
-            return [(state, calls.run.fresh(state, frame, node))]
+            return [(state, run.fresh(state, frame, node))]
 
 
 def _instance(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -744,20 +777,20 @@ def _instance(
     node: ir.Call,
 ) -> Evaluated:
     """A method that the instance's class gets from a base outside the project."""
-    done = calls.trainers.instance_method(oid, name, arguments, Place(state, frame, node))
+    done = run.trainers.instance_method(oid, name, arguments, Place(state, frame, node))
     if done is not None:
         return done
     if name in ("backward", "manual_backward") and arguments.values:
-        calls.training.backward(arguments.values[0], _argument_name(node), state, frame, node)
+        run.training.backward(arguments.values[0], _argument_name(node), state, frame, node)
         return [(state, NONE)]
-    return calls.unknown_call(arguments, state, frame, node)
+    return run.calls.unknown_call(arguments, state, frame, node)
 
 
 # --- opaque objects ------------------------------------------------------------------------
 
 
 def _opaque(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     name: str,
     arguments: Arguments,
@@ -771,50 +804,50 @@ def _opaque(
     first = arguments.values[0] if arguments.values else NONE
     match name:
         case "zero_" if last in ("grad", "data"):
-            _zeroed(calls, oid, state, frame, node)
+            _zeroed(run, oid, state, frame, node)
             return [(state, Ref(oid))]
         case "backward" | "manual_backward":
             loss = first if isinstance(first, Tensor) else Ref(oid)
             label = _argument_name(node) if isinstance(first, Tensor) else spelled_name
-            calls.training.backward(loss, label, state, frame, node)
+            run.training.backward(loss, label, state, frame, node)
             return [(state, NONE)]
         case "zero_grad":
-            if MODEL_NAME.search(last) and not c._OPTIMIZER_NAME.search(last):
-                calls.models.promote(oid, state)
+            if MODEL_NAME.search(last) and not _OPTIMIZER_NAME.search(last):
+                run.models.promote(oid, state)
             else:
-                calls.training.promote(oid, state, spelled_name)
-            return of_object(calls, oid, name, arguments, state, frame, node)
+                run.training.promote(oid, state, spelled_name)
+            return of_object(run, oid, name, arguments, state, frame, node)
         case "step":
-            return _opaque_step(calls, oid, last, spelled_name, arguments, state, frame, node)
+            return _opaque_step(run, oid, last, spelled_name, arguments, state, frame, node)
         case "scale" if isinstance(first, Tensor):
             return [(state, replace(first, scaler=oid))]
         case "unscale_" if isinstance(first, Ref):
-            calls.training.unscale(first.oid, state)
+            run.training.unscale(first.oid, state)
             return [(state, NONE)]
-        case "train" | "eval" if c._RUNNER_NAME.search(last):
+        case "train" | "eval" if _RUNNER_NAME.search(last):
             return None
         case _ if name in _MODULE_WORDS and not _looks_like_module(name, arguments):
             return None
         case _ if name in _MODULE_WORDS:
-            if c._OPTIMIZER_NAME.search(last) or c._SCHEDULER_NAME.search(last):
+            if _OPTIMIZER_NAME.search(last) or _SCHEDULER_NAME.search(last):
                 return None
             if name in ("state_dict", "load_state_dict") and not MODEL_NAME.search(last):
                 return None
-            calls.models.promote(oid, state)
-            return of_object(calls, oid, name, arguments, state, frame, node)
-        case _ if name in c._SELF_RETURNING and name != "type":
+            run.models.promote(oid, state)
+            return of_object(run, oid, name, arguments, state, frame, node)
+        case _ if name in _SELF_RETURNING and name != "type":
             if arguments.values or name in ("cuda", "cpu", "half", "float", "double"):
                 return [(state, Ref(oid))]
             return None
         case "prepare" if arguments.values:
-            return _accelerator(calls, oid, "prepare", arguments, state, frame, node)
+            return _accelerator(run, oid, "prepare", arguments, state, frame, node)
         case "unwrap_model" if arguments.values:
             return [(state, first)]
         case _:
             return None
 
 
-def _zeroed(calls: Calls, oid: ObjectId, state: State, frame: Frame, node: ir.Call) -> None:
+def _zeroed(run: Interpreter, oid: ObjectId, state: State, frame: Frame, node: ir.Call) -> None:
     """`p.grad.zero_()` by hand: a known parameter's, or anybody's."""
     while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
         if oid[2] == "grad":
@@ -825,12 +858,12 @@ def _zeroed(calls: Calls, oid: ObjectId, state: State, frame: Frame, node: ir.Ca
     owner = oid[1]
     parameter = owner[1] if isinstance(owner, tuple) and owner[:1] == ("parameter",) else None
     if not isinstance(parameter, ParameterValue):
-        calls.training.clear_unknown(state)
+        run.training.clear_unknown(state)
         return
     for source in parameter.sources:
-        calls.training.cleared_by_hand.add(calls.models.base(source.oid, state))
-        targets = calls.training.of_model(source.oid, state)
-        calls.training.clear(targets, state, frame, node, to_zero=True)
+        run.training.cleared_by_hand.add(run.models.base(source.oid, state))
+        targets = run.training.of_model(source.oid, state)
+        run.training.clear(targets, state, frame, node, to_zero=True)
 
 
 def _looks_like_module(name: str, arguments: Arguments) -> bool:
@@ -845,7 +878,7 @@ def _looks_like_module(name: str, arguments: Arguments) -> bool:
 
 
 def _opaque_step(
-    calls: Calls,
+    run: Interpreter,
     oid: ObjectId,
     last: str,
     spelled_name: str,
@@ -854,21 +887,21 @@ def _opaque_step(
     frame: Frame,
     node: ir.Call,
 ) -> Evaluated | None:
-    if c._SCHEDULER_NAME.search(last):
+    if _SCHEDULER_NAME.search(last):
         return [(state, NONE)]
     given = arguments.values[0] if arguments.values else None
     if isinstance(given, Ref) and (
-        state.optimizer(given.oid) is not None or c._OPTIMIZER_NAME.search(_argument_name(node))
+        state.optimizer(given.oid) is not None or _OPTIMIZER_NAME.search(_argument_name(node))
     ):
-        calls.training.promote(given.oid, state, _argument_name(node))
-        calls.training.step(given.oid, state, frame, node, through_scaler=True)
+        run.training.promote(given.oid, state, _argument_name(node))
+        run.training.step(given.oid, state, frame, node, through_scaler=True)
         return [(state, NONE)]
-    if c._OPTIMIZER_NAME.search(last) and (given is None or isinstance(given, Func | Method)):
-        calls.training.promote(oid, state, spelled_name)
-        return of_object(calls, oid, "step", arguments, state, frame, node)
+    if _OPTIMIZER_NAME.search(last) and (given is None or isinstance(given, Func | Method)):
+        run.training.promote(oid, state, spelled_name)
+        return of_object(run, oid, "step", arguments, state, frame, node)
     if given is None:
         # Something steps: it may be an optimizer of whatever was run backward.
-        calls.training.clear_unknown(state)
+        run.training.clear_unknown(state)
     return None
 
 

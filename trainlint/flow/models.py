@@ -44,7 +44,8 @@ from trainlint.flow.values import (
 )
 
 if TYPE_CHECKING:
-    from trainlint.flow.interpret import Frame, Interpreter
+    from trainlint.flow.frames import Frame
+    from trainlint.flow.interpret import Interpreter
 
 EACH = "$each"
 """The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
@@ -176,7 +177,7 @@ class Models:
             override = module.cls.method("train")
             if override is not None and not self.run.active.count(override.function):
                 argument = const(mode is not Mode.EVAL)
-                results = self.run.calls.invoke(
+                results = self.run.execution.invoke(
                     override, Arguments((Ref(oid), argument)), state, frame, node
                 )
                 return [st for st, _ in results]
@@ -279,7 +280,7 @@ class Models:
                 part_eval=False,
                 overridden=None,
                 was_overridden=False,
-                adapters=self.run.calls.adapters.forgotten(module.adapters, part),
+                adapters=self.run.adapters.forgotten(module.adapters, part),
             )
 
     # --- facts -------------------------------------------------------------------------
@@ -303,7 +304,7 @@ class Models:
             layers=self._sensitive_layers(oid, state),
             parts=parts,
             overridden=overridden,
-            adapters=self.run.calls.adapters.facts(oid, state),
+            adapters=self.run.adapters.facts(oid, state),
             flag_assigned=module.flag_assigned,
             managed=module.managed,
             evaluated=Certainty.YES if module.evaluated else Certainty.NO,
@@ -506,9 +507,9 @@ class Models:
             else:
                 same = before is (Share.ALL if on else Share.NONE)
                 share = before if same else Share.SOME
-            why = self.run.calls.adapters.cause(part, on, whole, cause, state)
+            why = self.run.adapters.cause(part, on, whole, cause, state)
             state.update(part, trainable=TrainableFact(share, why, origin))
-        self.run.calls.training.freezing(oid, on, state, origin)
+        self.run.training.freezing(oid, on, state, origin)
 
     def set_parameter(
         self, value: ParameterValue, on: bool | None, state: State, origin: Origin
@@ -585,7 +586,7 @@ class Models:
         if not isinstance(value, Ref):
             return
         found = state.heap.get(value.oid)
-        name = self.run.calls.variable_of(value.oid, state) or name
+        name = self.run.names.variable_of(value.oid, state) or name
         if not isinstance(found, ParametersObject):
             if isinstance(found, ListObject):
                 for item in found.items or ():

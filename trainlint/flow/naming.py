@@ -1,8 +1,21 @@
-"""What names tell where nothing else does."""
+"""What names tell where nothing else does, and how the user calls the objects of a state."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+from trainlint.flow.state import (
+    State,
+)
+from trainlint.flow.values import (
+    ObjectId,
+    Ref,
+)
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Interpreter
+
 
 MODEL_NAME = re.compile(
     r"(?:^|_|\.)(model|net|network|encoder|decoder|backbone|generator|discriminator|critic|actor"
@@ -11,3 +24,38 @@ MODEL_NAME = re.compile(
     re.IGNORECASE,
 )
 """A variable, attribute or parameter that holds a network, as people write it."""
+
+
+class Names:
+    """How the user calls the objects of a state."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.run = interpreter
+        self.given: dict[ObjectId, str] = {}
+
+    def name_of(self, oid: ObjectId, state: State) -> str:
+        """How the user calls an object."""
+        known = self.given.get(oid)
+        if known is not None:
+            return known
+        for (_, name), value in state.vars.items():
+            if value == Ref(oid) and not name.startswith("$"):
+                return name
+        if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+            return f"{self.name_of(oid[1], state)}.{oid[2]}"
+        for (owner, name), value in state.attrs.items():
+            if value == Ref(oid):
+                return f"self.{name}" if owner != oid else name
+        if isinstance(oid, tuple) and oid[:1] == ("param",):
+            return str(oid[-1])
+        return "the model"
+
+    def variable_of(self, oid: ObjectId, state: State) -> str:
+        """The variable or attribute that holds an object, empty if none does."""
+        for (_, name), value in state.vars.items():
+            if value == Ref(oid) and not name.startswith("$"):
+                return name
+        for (_, name), value in state.attrs.items():
+            if value == Ref(oid):
+                return f"self.{name}"
+        return ""

@@ -65,7 +65,7 @@ class Trainers:
         if not arguments.complete:
             links["**"] = TRUE
         if isinstance(model, Ref):
-            links["$name"] = const(self.run.calls.name_of(model.oid, place.state))
+            links["$name"] = const(self.run.names.name_of(model.oid, place.state))
         config = arguments.get("peft_config")
         if spec.injects and config is not None and config != NONE:
             model = self._injected(model, config, path, place)
@@ -74,16 +74,16 @@ class Trainers:
         return tuple(links.items())
 
     def _injected(self, model: Value | None, value: Value, path: str, place: Place) -> Value | None:
-        config = self.run.calls.adapters.config(value, place.state)
+        config = self.run.adapters.config(value, place.state)
         if config == Config():
             # It may be None as well: nothing is known of what trains.
             if isinstance(model, Ref) and place.state.module(model.oid) is not None:
-                self.run.calls.models.forget_mode(model.oid, place.state)
+                self.run.models.forget_mode(model.oid, place.state)
             return model
         if not isinstance(model, Ref):
             model = self.run.fresh(place.state, place.frame, place.node, "base")
             place.state.heap[model.oid] = ModuleObject(library=path)
-        return self.run.calls.adapters.inject(model, config, "default", path, place, "peft")
+        return self.run.adapters.inject(model, config, "default", path, place, "peft")
 
     def base(self, cls: ClassInfo) -> str | None:
         """The library's trainer that a class of the project derives from."""
@@ -134,12 +134,12 @@ class Trainers:
         elif name in spec.evaluations:
             return self._evaluate(name, model, place)
         elif name in ("save_model", "push_to_hub"):
-            self.run.calls.adapters.use(model.oid, "it is saved here", place)
-            self.run.calls.adapters.save(model.oid, place)
+            self.run.adapters.use(model.oid, "it is saved here", place)
+            self.run.adapters.save(model.oid, place)
         return [(state, self.run.fresh(state, place.frame, place.node, "result"))]
 
     def _evaluate(self, name: str, model: Ref, place: Place) -> Evaluated:
-        states = self.run.calls.models.set_mode(
+        states = self.run.models.set_mode(
             model.oid,
             Mode.EVAL,
             place.state,
@@ -175,7 +175,7 @@ class Trainers:
     ) -> ModelFacts:
         told = thing.link("$name")
         name = str(told.value) if isinstance(told, Const) else "the model"
-        facts = self.run.calls.models.facts(model.oid, name, state)
+        facts = self.run.models.facts(model.oid, name, state)
         if not spec.heals:
             return facts
         return replace(facts, managed=True, mode=ModeFact(Mode.TRAIN, Cause.FRAMEWORK))
@@ -185,10 +185,10 @@ class Trainers:
     ) -> OptimizerFacts | None:
         """The facts of `optimizers=(optimizer, scheduler)`, if it is given."""
         given = thing.link("optimizers")
-        items = self.run.calls.known_items(given, state) if given is not None else None
+        items = self.run.collections.known_items(given, state) if given is not None else None
         if not items or not isinstance(items[0], Ref):
             return None
-        training = self.run.calls.training
+        training = self.run.training
         optimizer = state.optimizer(items[0].oid)
         if optimizer is None:
             return None
@@ -201,7 +201,7 @@ class Trainers:
     ) -> None:
         """Gradient checkpointing as the training arguments ask for it."""
         state = place.state
-        base = self.run.calls.models.base(model.oid, state)
+        base = self.run.models.base(model.oid, state)
         asked = self._argument(thing, "gradient_checkpointing", state)
         on = asked == TRUE or (asked is None and spec.checkpoints)
         if asked == FALSE or not on or state.module(base) is None:
@@ -227,28 +227,28 @@ class Trainers:
     def _checkpoints(self, model: Ref, state: State) -> Certainty:
         on = any(
             (m := state.module(part)) is not None and m.checkpointing
-            for part in self.run.calls.models.reach(model.oid, state)
+            for part in self.run.models.reach(model.oid, state)
         )
         return Certainty.YES if on else Certainty.NO
 
     def _activate(self, thing: LibraryObject, model: Ref, place: Place) -> None:
         """DPO's own names of adapters: the trainer activates them."""
-        holder = self.run.calls.adapters.holder(model.oid, place.state)
+        holder = self.run.adapters.holder(model.oid, place.state)
         for name in ("model_adapter_name", "ref_adapter_name"):
             given = self._argument(thing, name, place.state) or thing.link(name)
             if isinstance(given, Const):
-                self.run.calls.adapters.activated.add((holder, str(given.value)))
+                self.run.adapters.activated.add((holder, str(given.value)))
             elif given is not None:
-                self.run.calls.adapters.activated.add((holder, None))
+                self.run.adapters.activated.add((holder, None))
 
     def _after(self, model: Ref, facts: ModelFacts, place: Place) -> None:
         state, site = place.state, self.run.site(place.frame, place.node)
-        calls = self.run.calls
-        calls.adapters.use(model.oid, "it is trained here", place)
-        calls.adapters.trained(model.oid, facts.name, site, (facts,), state)
+        run = self.run
+        run.adapters.use(model.oid, "it is trained here", place)
+        run.adapters.trained(model.oid, facts.name, site, (facts,), state)
         trained = Origin(site, "trained here")
-        calls.training.trained_models.setdefault(calls.models.base(model.oid, state), trained)
-        for part in calls.models.reach(model.oid, state):
+        run.training.trained_models.setdefault(run.models.base(model.oid, state), trained)
+        for part in run.models.reach(model.oid, state):
             if facts.managed:
                 state.update(part, flag=ModeFact(), part_eval=False, overridden=None)
             state.update(part, trained=True)

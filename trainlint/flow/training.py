@@ -57,7 +57,8 @@ from trainlint.flow.values import (
 )
 
 if TYPE_CHECKING:
-    from trainlint.flow.interpret import Frame, Interpreter
+    from trainlint.flow.frames import Frame
+    from trainlint.flow.interpret import Interpreter
 
 EVALUATION_NAMES = ("eval", "valid", "test", "infer", "predict", "sample", "generate", "score")
 _EVALUATION_PARTS = frozenset(
@@ -136,7 +137,7 @@ class Training:
             grad.on,
             facts.mode.origin.site if facts.mode.origin else None,
         )
-        joined = self.run.calls.combine(tuple(inputs), "forward")
+        joined = self.run.tensors.combine(tuple(inputs), "forward")
         through = joined if isinstance(joined, Tensor) else Tensor()
         carries = through.attached is Certainty.YES
         bypass = self._bypassed(oid, state)
@@ -152,7 +153,7 @@ class Training:
                 cut=Cut.NO_GRAD,
                 cut_origin=grad.origin,
                 references=through.references | through.forwards | {made},
-                activation=self.run.calls.activation_of(oid, state),
+                activation=self.run.tensors.activation_of(oid, state),
                 activation_origin=self.run.origin(frame, node, "computed here"),
             )
         frozen = facts.trainable.share is Share.NONE
@@ -166,7 +167,7 @@ class Training:
             attached=attached,
             references=through.references,
             fed=through.fed | through.forwards | through.references,
-            activation=self.run.calls.activation_of(oid, state),
+            activation=self.run.tensors.activation_of(oid, state),
             activation_origin=self.run.origin(frame, node, "computed here"),
         )
 
@@ -244,7 +245,7 @@ class Training:
         """`.backward()` on a loss."""
         site = self.run.site(frame, node)
         origin = Origin(site, "backward runs here")
-        self.run.calls.epochs.trains()
+        self.run.epochs.trains()
         tensor = loss if isinstance(loss, Tensor) else Tensor()
         opaque = not isinstance(loss, Tensor)
         facts = self.loss_facts(tensor, name)
@@ -443,7 +444,7 @@ class Training:
             has_stepped=Certainty.NO,
             closure=closure,
         )
-        self.run.calls.names[oid] = name
+        self.run.names.given[oid] = name
         state.update(oid, given_frozen=self._frozen(groups, state)[0])
         facts = self.facts(oid, state)
         self.records.setdefault(oid, StepRecord(facts))
@@ -453,7 +454,7 @@ class Training:
                 when=self.run.when,
                 optimizer=facts,
                 models=tuple(
-                    self.models.facts(g.oid, self.run.calls.name_of(g.oid, state), state)
+                    self.models.facts(g.oid, self.run.names.name_of(g.oid, state), state)
                     for g in groups or ()
                 ),
             ),
@@ -468,7 +469,7 @@ class Training:
             return found
         made = OptimizerObject()
         state.heap[oid] = made
-        self.run.calls.names.setdefault(oid, name)
+        self.run.names.given.setdefault(oid, name)
         return made
 
     def facts(self, oid: ObjectId, state: State) -> OptimizerFacts:
@@ -481,7 +482,7 @@ class Training:
         if isinstance(scaler, ScalerObject) and scaler.enabled is Certainty.NO:
             scaled = Certainty.NO
         return OptimizerFacts(
-            name=self.run.calls.name_of(oid, state),
+            name=self.run.names.name_of(oid, state),
             kind=optimizer.kind,
             created=optimizer.created,
             frozen=frozen,
@@ -735,10 +736,9 @@ class Training:
             self.run.rounds,
             state.decisions,
         )
-        self.run.calls.adapters.stepped(forwards, backward, models, state)
+        self.run.adapters.stepped(forwards, backward, models, state)
         if not stale:
             self._pile_up(forwards, state, backward)
-        self.run.calls.on_step(forwards, optimizer, state, frame)
         for made in forwards:
             for part in self.models.reach(made.oid, state):
                 state.update(part, trained=True)
@@ -854,7 +854,7 @@ class Training:
             )
             if late and fact.origin is not None and not elsewhere:
                 what, cause = (
-                    f"the unfrozen `{self.run.calls.name_of(part, state)}`",
+                    f"the unfrozen `{self.run.names.name_of(part, state)}`",
                     Cause.UNFROZEN,
                 )
                 if fact.cause is Cause.PEFT_ACTIVATION and isinstance(part, tuple):

@@ -1,0 +1,327 @@
+"""Lists, tuples, dictionaries and what is taken from them or put in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainlint.core.events import (
+    GraphKept,
+)
+from trainlint.core.facts import (
+    Certainty,
+)
+from trainlint.flow import ir
+from trainlint.flow.frames import Frame
+from trainlint.flow.models import EACH
+from trainlint.flow.state import (
+    LibraryObject,
+    ListObject,
+    ModuleObject,
+    ParametersObject,
+    State,
+    join_values,
+)
+from trainlint.flow.values import (
+    NONE,
+    Const,
+    External,
+    ObjectId,
+    Ref,
+    Tensor,
+    TupleValue,
+    Value,
+    const,
+)
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Interpreter
+
+
+class Collections:
+    """Lists, tuples, dictionaries and what is taken from them or put in."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.run = interpreter
+        self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
+        self.data_items: set[ObjectId] = set()
+
+    def new_list(self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node) -> Ref:
+        """A list of known items."""
+        ref = self.run.fresh(state, frame, node, "list")
+        state.heap[ref.oid] = ListObject(values)
+        return ref
+
+    def new_dict(
+        self,
+        keys: tuple[Value, ...] | None,
+        values: tuple[Value, ...],
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+    ) -> Ref:
+        """A dict; with unknown keys only the values are kept."""
+        ref = self.run.fresh(state, frame, node, "dict")
+        if keys is not None:
+            state.heap[ref.oid] = ListObject(values, keys=keys)
+        else:
+            state.heap[ref.oid] = ListObject(None, frozenset(values))
+        return ref
+
+    def new_summary(self, value: Value, state: State, frame: Frame, node: ir.Node) -> Ref:
+        """A list of unknown length whose items all look like `value`."""
+        ref = self.run.fresh(state, frame, node, "list")
+        state.heap[ref.oid] = ListObject(None, frozenset({value}))
+        return ref
+
+    def distinct(self, value: Value, index: int, state: State) -> Value:
+        """The `index`-th object that one expression made."""
+        if index == 0 or not isinstance(value, Ref) or not isinstance(value.oid, tuple):
+            return value
+        if value.oid[:1] != ("new",) or value.oid not in state.heap:
+            return value
+        other = ("each", index, value.oid)
+        state.heap[other] = state.heap[value.oid]
+        for (owner, name), held in list(state.attrs.items()):
+            if owner == value.oid:
+                state.attrs[other, name] = held
+        return Ref(other)
+
+    def known_items(self, value: Value, state: State) -> tuple[Value, ...] | None:
+        """The items of a list or tuple, if all are known."""
+        match value:
+            case TupleValue(items=items):
+                return items
+            case Ref(oid=oid):
+                thing = state.heap.get(oid)
+                if isinstance(thing, ListObject):
+                    return thing.keys if thing.keys is not None else thing.items
+                if isinstance(thing, LibraryObject) and thing.role in ("zip", "enumerate"):
+                    return self._zipped(thing, state)
+                if isinstance(thing, ModuleObject) and thing.library in (
+                    "torch.nn.ModuleList",
+                    "torch.nn.Sequential",
+                ):
+                    parts = [
+                        (n, Ref(o)) for n, o in self.run.models.children(oid, state) if n.isdigit()
+                    ]
+                    if parts and (oid, EACH) not in state.attrs:
+                        return tuple(r for _, r in sorted(parts, key=lambda p: int(p[0])))
+        return None
+
+    def _zipped(self, thing: LibraryObject, state: State) -> tuple[Value, ...] | None:
+        if thing.role == "enumerate":
+            items = self.known_items(thing.links[0][1], state)
+            start = thing.link("start") or const(0)
+            if items is None or not isinstance(start, Const) or not isinstance(start.value, int):
+                return None
+            return tuple(TupleValue((const(i), v)) for i, v in enumerate(items, start.value))
+        columns = [self.known_items(v, state) for _, v in thing.links]
+        if not columns or any(c is None for c in columns):
+            return None
+        return tuple(TupleValue(row) for row in zip(*(c or () for c in columns), strict=False))
+
+    def iterates_parameters(self, value: Value, state: State) -> bool:
+        """Whether a loop over the value visits parameters."""
+        return self.run.models.is_parameters(value, state)
+
+    @staticmethod
+    def first_element(iterable: Value, element: Value, state: State) -> Value:
+        """What a loop binds in its first round, where counting tells more."""
+        thing = state.heap.get(iterable.oid) if isinstance(iterable, Ref) else None
+        start = thing.link("start") if isinstance(thing, LibraryObject) else None
+        if not isinstance(start, Const) or start.kind != "int":
+            return element
+        if isinstance(element, TupleValue):
+            return TupleValue((start, *element.items[1:]))
+        return start
+
+    def element(self, value: Value, state: State, frame: Frame, node: ir.Node) -> Value:
+        """What a loop binds in one of its rounds."""
+        item = Ref(("item", frame.module.path, node.node, frame.id))
+        match value:
+            case Tensor():
+                return value
+            case Ref(oid=oid):
+                thing = state.heap.get(oid)
+                match thing:
+                    case ParametersObject():
+                        self.run.models.consume(
+                            value, state, frame, node, "the parameters", "this loop"
+                        )
+                        return self.run.models.element_of_parameters(value, state)
+                    case ListObject(items=items, summary=summary):
+                        return self._any_of((*(items or ()), *sorted(summary, key=str)), item)
+                    case LibraryObject(role="loader"):
+                        self.data_items.add(item.oid)
+                        return item
+                    case LibraryObject(role="zip", links=links):
+                        return TupleValue(
+                            tuple(
+                                self._column(v, i, state, frame, node)
+                                for i, (_, v) in enumerate(links)
+                            )
+                        )
+                    case LibraryObject(role="enumerate", links=links):
+                        return TupleValue((item, self._column(links[0][1], 1, state, frame, node)))
+                    case LibraryObject(role="modules", links=links):
+                        part = links[0][1]
+                        named = thing.path.startswith("named")
+                        return TupleValue((Ref(("name", item.oid)), part)) if named else part
+                    case _:
+                        return item
+            case _:
+                return item
+
+    def _column(self, value: Value, i: int, state: State, frame: Frame, node: ir.Node) -> Value:
+        found = self.element(value, state, frame, node)
+        if isinstance(found, Ref) and isinstance(found.oid, tuple) and found.oid[0] == "item":
+            return Ref(("attr", found.oid, i))
+        return found
+
+    @staticmethod
+    def _any_of(values: tuple[Value, ...], otherwise: Value) -> Value:
+        distinct = list(dict.fromkeys(values))
+        if len(distinct) == 1:
+            return distinct[0]
+        return join_values(distinct) or otherwise
+
+    def item_of(self, value: Value, index: int, state: State, frame: Frame, node: ir.Node) -> Value:
+        """The `index`-th part of a value that is unpacked."""
+        match value:
+            case Tensor():
+                return value
+            case TupleValue(items=items) if index < len(items):
+                return items[index]
+            case Ref(oid=oid):
+                thing = state.heap.get(oid)
+                if isinstance(thing, ListObject):
+                    return self._any_of(
+                        (*(thing.items or ()), *thing.summary), Ref(("attr", oid, index))
+                    )
+                if isinstance(thing, LibraryObject) and thing.role == "prepared":
+                    return thing.links[index][1] if index < len(thing.links) else NONE
+                return Ref(("attr", oid, index))
+            case _:
+                return Ref(("attr", value, index))
+
+    def subscript(
+        self, thing: Value, key: Value, state: State, frame: Frame, e: ir.Subscript
+    ) -> Value:
+        """`thing[key]`."""
+        index = key.value if isinstance(key, Const) else None
+        match thing:
+            case Tensor():
+                return replace(thing, activation="") if index is None else thing
+            case TupleValue(items=items):
+                if isinstance(index, int) and -len(items) <= index < len(items):
+                    return items[index]
+                return self._any_of(items, Ref(("attr", thing, key)))
+            case External(path=path):
+                return thing if path[-1:].isalpha() and "." in path else Ref(("attr", thing, key))
+            case Ref() if isinstance(key, Tensor):
+                return Tensor(references=key.forwards | key.references)
+            case Ref(oid=oid):
+                return self._object_item(oid, key, index, state)
+            case _:
+                return Ref(("attr", thing, key))
+
+    def _object_item(self, oid: ObjectId, key: Value, index: object, state: State) -> Value:
+        stored = state.attrs.get((oid, f"[{key}]"))
+        if stored is not None:
+            return stored
+        thing = state.heap.get(oid)
+        if isinstance(thing, ListObject):
+            if thing.keys is not None and thing.items is not None:
+                for known, item in zip(thing.keys, thing.items):
+                    if known == key:
+                        return item
+            elif thing.items is not None and isinstance(index, int):
+                if -len(thing.items) <= index < len(thing.items):
+                    return thing.items[index]
+            return self._any_of((*(thing.items or ()), *thing.summary), Ref(("attr", oid, key)))
+        if isinstance(thing, ModuleObject):
+            name = str(index) if index is not None else EACH
+            held = state.attrs.get((oid, name))
+            return held if held is not None else Ref(("attr", oid, name))
+        return Ref(("attr", oid, key))
+
+    @staticmethod
+    def is_buffer(thing: Value, state: State) -> bool:
+        """A tensor, or what a call returned and may be one: `targets = torch.zeros(n)`."""
+        if isinstance(thing, Tensor):
+            return True
+        return (
+            isinstance(thing, Ref)
+            and isinstance(thing.oid, tuple)
+            and thing.oid[0] == "result"
+            and thing.oid not in state.heap
+        )
+
+    def set_item(
+        self,
+        thing: Value,
+        key: Value,
+        value: Value,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+    ) -> None:
+        """`thing[key] = value`."""
+        if not isinstance(thing, Ref):
+            return
+        found = state.heap.get(thing.oid)
+        made = isinstance(value, Ref) and state.module(value.oid) is not None
+        if found is None and made and self.run.models.is_inside(thing.oid, state):
+            found = self.run.models.promote(thing.oid, state)
+        if isinstance(found, ListObject):
+            if found.keys is not None and found.items is not None and key in found.keys:
+                items = tuple(value if k == key else v for k, v in zip(found.keys, found.items))
+                state.heap[thing.oid] = replace(found, items=items)
+            elif found.keys is not None and found.items is not None and isinstance(key, Const):
+                state.heap[thing.oid] = ListObject((*found.items, value), keys=(*found.keys, key))
+            else:
+                both = frozenset(found.items or found.summary) | {value}
+                state.heap[thing.oid] = ListObject(None, both)
+        elif isinstance(found, ModuleObject) and isinstance(value, Ref):
+            name = str(key.value) if isinstance(key, Const) else EACH
+            if state.module(value.oid) is not None:
+                self.run.models.replace_part(
+                    thing.oid,
+                    name,
+                    value,
+                    state,
+                    frame,
+                    node,
+                    self.run.names.name_of(thing.oid, state),
+                )
+        elif isinstance(key, Const):
+            state.attrs[thing.oid, f"[{key}]"] = value
+
+    def extend(self, thing: Ref, value: Value, state: State) -> None:
+        """`list += other`."""
+        found = state.heap.get(thing.oid)
+        if not isinstance(found, ListObject):
+            return
+        more = self.known_items(value, state)
+        if found.items is not None and more is not None and len(found.items) < 12:
+            state.heap[thing.oid] = ListObject((*found.items, *more))
+        else:
+            other = frozenset(more or ()) if more is not None else frozenset({value})
+            state.heap[thing.oid] = ListObject(
+                None, frozenset(found.items or found.summary) | other
+            )
+
+    def kept(
+        self, s: ir.Node, name: str, old: Value, new: Value, state: State, frame: Frame
+    ) -> None:
+        """`total += loss` in a loop."""
+        if (
+            isinstance(new, Tensor)
+            and new.attached is Certainty.YES
+            and self.run.loops
+            and state.grad.on is Certainty.YES
+        ):
+            self.kept_graphs.append(
+                (GraphKept(site=self.run.site(frame, s), name="the loss", keeper=name), new)
+            )

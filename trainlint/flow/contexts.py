@@ -1,0 +1,208 @@
+"""Context managers: grad mode, the project's own, generators run as such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trainlint.core.events import (
+    DiscardedCall,
+)
+from trainlint.core.facts import (
+    Certainty,
+)
+from trainlint.flow import ir
+from trainlint.flow.arguments import Arguments
+from trainlint.flow.frames import MAX_DEPTH, Frame
+from trainlint.flow.ir import spelled
+from trainlint.flow.state import (
+    ContextObject,
+    GradMode,
+    LibraryObject,
+    State,
+)
+from trainlint.flow.values import (
+    FALSE,
+    TRUE,
+    Const,
+    External,
+    Func,
+    Partial,
+    Ref,
+    Value,
+)
+from trainlint.libraries import LIBRARY
+from trainlint.libraries import spec as sp
+
+if TYPE_CHECKING:
+    from trainlint.flow.interpret import Interpreter
+
+
+class Contexts:
+    """Context managers: grad mode, the project's own, generators run as such."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.run = interpreter
+
+    def generator_of(self, value: Value, state: State) -> Partial | None:
+        """The suspended call of a generator function of the project."""
+        return self._suspended(value, state, "generator")
+
+    def context_function(self, value: Value, state: State) -> Partial | None:
+        """The suspended call of a `@contextmanager` function of the project."""
+        return self._suspended(value, state, "contextmanager")
+
+    def _suspended(self, value: Value, state: State, role: str) -> Partial | None:
+        if isinstance(value, Ref):
+            thing = state.heap.get(value.oid)
+            if isinstance(thing, LibraryObject) and thing.role == role:
+                call = thing.link("call")
+                return call if isinstance(call, Partial) else None
+        return None
+
+    def context_instance(self, value: Value, state: State) -> Ref | None:
+        """An instance of a project's class with `__enter__`."""
+        if isinstance(value, Ref):
+            cls = self.run.attributes.class_of(value, state)
+            if cls is not None and cls.method("__enter__") is not None:
+                return value
+        return None
+
+    def run_generator(
+        self,
+        call: Value,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        body: Callable[[list[State], Value | None], list[State]],
+    ) -> list[State]:
+        """Run a generator function; `body` runs at each of its yields."""
+        if not isinstance(call, Partial) or not isinstance(call.func, Func):
+            return body([state], None)
+        func = call.func
+        if self.run.depth >= MAX_DEPTH or self.run.active.count(func.function) >= 2:
+            return body([state], None)
+        self.run.executed.add(id(func.function))
+        arguments = Arguments(call.args, call.keywords)
+        before = state.grad
+        for context in func.contexts:
+            self.enter_grad(context, state, frame, node)
+        results = self.run.execution.execute(func, arguments, state, frame, node, body)
+        if func.contexts:
+            for st, _ in results:
+                st.grad = before
+        return [st for st, _ in results]
+
+    @staticmethod
+    def expects_failure(context: Value, expr: ir.Expr, state: State) -> bool:
+        """`with pytest.raises(...)`: what stands inside fails, and does nothing."""
+        thing = state.heap.get(context.oid) if isinstance(context, Ref) else None
+        if isinstance(thing, LibraryObject) and thing.role == "expects_failure":
+            return True
+        call = expr.func if isinstance(expr, ir.Call) else None
+        return isinstance(call, ir.Attribute) and call.attr in ("assertRaises", "assertRaisesRegex")
+
+    def enter_context(self, value: Value, state: State, frame: Frame, s: ir.With) -> Value:
+        """Enter a library's context manager (or something unknown)."""
+        return self.enter_grad(value, state, frame, s.context)
+
+    def enter_grad(self, value: Value, state: State, frame: Frame, node: ir.Node) -> Value:
+        kind: str | None = None
+        flag: Value | None = None
+        match value:
+            case External(path=path):
+                spec = LIBRARY.call(path)
+                kind = spec.kind if isinstance(spec, sp.Context) else None
+            case Ref(oid=oid):
+                thing = state.heap.get(oid)
+                if isinstance(thing, ContextObject):
+                    kind, flag = thing.kind, thing.grad
+                    if thing.kind.startswith("adapter:"):
+                        self.run.adapters.enter(thing, state)
+                        return value
+                elif isinstance(thing, LibraryObject) and thing.role == "scaled_loss":
+                    return thing.link("loss") or value
+            case _:
+                pass
+        if kind is not None:
+            self._apply_grad(kind, flag, state, frame, node, leaked=False)
+        return value
+
+    def entered_by_hand(
+        self, value: Value, name: str, state: State, frame: Frame, node: ir.Node
+    ) -> bool:
+        """`torch.no_grad().__enter__()`: it holds until somebody leaves it."""
+        thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        if not isinstance(thing, ContextObject) or thing.kind.startswith("adapter:"):
+            return False
+        if name == "__enter__":
+            self._apply_grad(thing.kind, thing.grad, state, frame, node, leaked=True)
+        else:
+            state.grad = GradMode()
+        return True
+
+    def _apply_grad(
+        self, kind: str, flag: Value | None, state: State, frame: Frame, node: ir.Node, leaked: bool
+    ) -> None:
+        off = self.run.origin(frame, node, "gradients are turned off here")
+        match kind:
+            case "no_grad":
+                state.grad = GradMode(Certainty.NO, leaked, state.grad.inference, off)
+            case "inference_mode":
+                if flag == FALSE:
+                    return
+                certain = Certainty.NO if flag in (None, TRUE) else Certainty.UNKNOWN
+                state.grad = GradMode(certain, leaked, certain is Certainty.NO, off)
+            case "enable_grad":
+                if not state.grad.inference:
+                    state.grad = GradMode(Certainty.YES)
+            case "set_grad_enabled":
+                match flag:
+                    case Const(value=on):
+                        if on:
+                            state.grad = GradMode(Certainty.YES)
+                        else:
+                            state.grad = GradMode(Certainty.NO, leaked, False, off)
+                    case _:
+                        state.grad = GradMode(Certainty.UNKNOWN, leaked, False, off)
+            case _:
+                pass
+
+    def leave_context(self, value: Value, state: State, before: GradMode) -> None:
+        """Leave it: the gradient mode is what it was."""
+        if isinstance(value, Ref):
+            thing = state.heap.get(value.oid)
+            if isinstance(thing, ContextObject):
+                if thing.kind.startswith("adapter:"):
+                    self.run.adapters.leave(thing, state)
+                    return
+                if thing.kind != "neutral":
+                    state.grad = before
+        elif isinstance(value, External):
+            state.grad = before
+
+    def context(
+        self, kind: str, grad: Value | None, state: State, frame: Frame, node: ir.Node
+    ) -> Ref:
+        ref = self.run.fresh(state, frame, node, "context")
+        state.heap[ref.oid] = ContextObject(kind, grad)
+        return ref
+
+    def discarded_context(
+        self, s: ir.Expression, call: ir.Call, thing: ContextObject, state: State, frame: Frame
+    ) -> None:
+        if thing.kind == "set_grad_enabled":
+            self._apply_grad(thing.kind, thing.grad, state, frame, call, leaked=True)
+            return
+        if thing.kind == "neutral" or thing.kind.startswith("adapter:"):
+            if thing.kind.startswith("adapter:"):
+                self.run.adapters.discarded(s, call, thing, state, frame)
+            return
+        self.run.recorder.raise_event(
+            DiscardedCall(
+                site=self.run.site(frame, call),
+                callee=f"torch.{thing.kind}",
+                name=spelled(call.func),
+                followed_by_def=s.before_definition,
+            )
+        )

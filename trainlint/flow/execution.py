@@ -1,0 +1,315 @@
+"""Runs the project's own functions with their caller's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainlint.core.facts import (
+    Mode,
+    ModeFact,
+    Share,
+    TrainableFact,
+)
+from trainlint.flow import ir
+from trainlint.flow.adapters import Place
+from trainlint.flow.arguments import Arguments, bind
+from trainlint.flow.frames import MAX_DEPTH, Frame
+from trainlint.flow.project import ClassInfo
+from trainlint.flow.sensitivity import own_sensitivity
+from trainlint.flow.state import (
+    ContextObject,
+    InstanceObject,
+    LibraryObject,
+    ModuleObject,
+    ParametersObject,
+    State,
+    join_values,
+)
+from trainlint.flow.values import (
+    NONE,
+    External,
+    Func,
+    Method,
+    Partial,
+    Ref,
+    Tensor,
+    Value,
+    const,
+)
+from trainlint.libraries import LIBRARY
+from trainlint.libraries import spec as sp
+
+if TYPE_CHECKING:
+    from trainlint.flow.frames import Evaluated
+    from trainlint.flow.interpret import Interpreter
+
+
+class Execution:
+    """Runs the project's own functions with their caller's facts."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.run = interpreter
+
+    def callbacks(self, arguments: Arguments, state: State, frame: Frame, node: ir.Node) -> State:
+        """Functions given to something unknown are called by it once."""
+        for value in arguments.values:
+            if isinstance(value, Func | Method):
+                function = value.func.function if isinstance(value, Method) else value.function
+                if function.name == "<lambda>" or not self.run.relevance.matters(
+                    function, (value.func if isinstance(value, Method) else value).module
+                ):
+                    continue
+                given = Arguments((value.receiver,)) if isinstance(value, Method) else Arguments()
+                inner = value.func if isinstance(value, Method) else value
+                for st, result in self.invoke(inner, given, state, frame, node)[:1]:
+                    self.run.escapes.escape(result, st)
+                    state = st
+        return state
+
+    def invoke(
+        self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Evaluated:
+        """Run a function of the project with the caller's facts."""
+        function = func.function
+        if func.is_context or function.is_generator:
+            ref = self.run.fresh(state, frame, node, "generator")
+            role = "contextmanager" if func.is_context else "generator"
+            keywords = tuple(arguments.keywords)
+            state.heap[ref.oid] = LibraryObject(
+                role, links=(("call", Partial(func, arguments.positional, keywords)),)
+            )
+            return [(state, ref)]
+        recursive = self.run.active.count(function) >= 2
+        if recursive or self.run.depth >= MAX_DEPTH:
+            return self.run.calls.unknown_call(arguments, state, frame, node)
+        self.run.executed.add(id(function))
+        if not self.run.relevance.matters(function, func.module) and not self._uses_up(
+            arguments, state
+        ):
+            return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+        before = state.grad
+        for context in func.contexts:
+            self.run.contexts.enter_grad(context, state, frame, node)
+        results = self._remembered(func, arguments, state, frame, node)
+        if func.contexts:
+            for st, _ in results:
+                st.grad = before
+        return results
+
+    def _remembered(
+        self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Evaluated:
+        """Run a function, unless it is known to leave just such a state as it is."""
+        try:
+            before = (
+                func,
+                arguments.positional,
+                arguments.keywords,
+                frame.id,
+                node.node,
+                state.key(),
+            )
+            known = self.run.unchanged.get(before)
+        except TypeError:
+            return self.execute(func, arguments, state, frame, node)
+        if known is not None:
+            return [(state, known)]
+        results = self.execute(func, arguments, state, frame, node)
+        if len(results) == 1 and results[0][0].key() == before[-1]:
+            self.run.unchanged[before] = results[0][1]
+        return results
+
+    @staticmethod
+    def _uses_up(arguments: Arguments, state: State) -> bool:
+        """Whether a one-shot iterator is given, of which the function may leave nothing."""
+        things = [state.heap.get(v.oid) for v in arguments.values if isinstance(v, Ref)]
+        return any(isinstance(t, ParametersObject) and t.one_shot for t in things)
+
+    def execute(
+        self,
+        func: Func,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+        yields: Callable[[list[State], Value | None], list[State]] | None = None,
+    ) -> Evaluated:
+        """Run a function's body in a frame of its own."""
+        inner = self._enter(func, arguments, state, frame, node)
+        inner.yields = yields
+        self.run.entered[id(func.function)] = func.function.body
+        self.run.depth += 1
+        self.run.active.append(func.function)
+        try:
+            out = self.run.block(func.function.body, [state], inner)
+        finally:
+            self.run.active.pop()
+            self.run.depth -= 1
+        ends: list[tuple[State, Value]] = [(st, NONE) for st in out.on]
+        for kind, st, value in out.jumps:
+            if kind is ir.JumpKind.RETURN:
+                ends.append((st, value if value is not None else NONE))
+        return self._leave(ends, inner, func)
+
+    def _enter(
+        self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Frame:
+
+        function = func.function
+        frame_id = hash((frame.id, frame.module.path, node.node, id(function)))
+        inner = Frame(
+            frame_id,
+            func.module,
+            func,
+            func.frame,
+            function.locals,
+            arguments.positional[0] if func.owner is not None and arguments.positional else None,
+            frame,
+            cls=func.owner,
+        )
+        self.run.frames[frame_id] = inner
+        bound = bind(function, arguments)
+        for parameter in function.parameters:
+            value = bound.values.get(parameter.name)
+            if parameter.kind is ir.ParameterKind.DOUBLE_STAR and arguments.complete:
+                names = tuple(const(key) for key, _ in bound.extra)
+                others = tuple(given for _, given in bound.extra)
+                value = self.run.collections.new_dict(names, others, state, frame, node)
+            elif value is None:
+                value = self._default(parameter, func, arguments, state, frame_id)
+            state.vars[frame_id, parameter.name] = value
+            if isinstance(value, Ref) and value.oid == ("param", frame_id, parameter.name):
+                state.forget(value.oid)
+        return inner
+
+    def _default(
+        self, parameter: ir.Parameter, func: Func, arguments: Arguments, state: State, frame_id: int
+    ) -> Value:
+        opaque = Ref(("param", frame_id, parameter.name))
+        if parameter.default is None or not arguments.complete:
+            return opaque
+        found = func.module.static_value(parameter.default)
+        return found if found is not None else opaque
+
+    def _leave(self, ends: list[tuple[State, Value]], inner: Frame, func: Func) -> Evaluated:
+        """Join the states that return; variables of a frame nobody closes over are dropped."""
+        groups: dict[Value, list[State]] = {}
+        closes = self.run.relevance.defines_functions(func.function)
+        for st, value in ends:
+            if not closes:
+                for name in func.function.locals:
+                    st.vars.pop((inner.id, name), None)
+            groups.setdefault(value, []).append(st)
+        if len(groups) > 1:
+            groups = self._join_results(groups)
+        return [(st, value) for value, states in groups.items() for st in self.run.join(states)]
+
+    @staticmethod
+    def _join_results(groups: dict[Value, list[State]]) -> dict[Value, list[State]]:
+        """Results that are tensors or nothing known are one result."""
+        tensors = [v for v in groups if isinstance(v, Tensor)]
+        if len(tensors) < 2:
+            return groups
+        joined = join_values(tensors)
+        assert joined is not None
+        merged: dict[Value, list[State]] = {joined: []}
+        for value, states in groups.items():
+            if isinstance(value, Tensor):
+                merged[joined].extend(states)
+            else:
+                merged.setdefault(value, []).extend(states)
+        return merged
+
+    def method(
+        self,
+        instance: Value,
+        name: str,
+        positional: tuple[Value, ...],
+        keywords: tuple[tuple[str, Value], ...],
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+    ) -> Evaluated:
+        """Call a method of a project's instance by name."""
+        cls = self.run.attributes.class_of(instance, state)
+        func = cls.method(name) if cls is not None else None
+        if func is None:
+            return [(state, NONE)]
+        return self.invoke(func, Arguments((instance, *positional), keywords), state, frame, node)
+
+    def instantiate(
+        self, info: ClassInfo, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Evaluated:
+        """Make an instance of a class of the project."""
+        self.run.instantiated.add(id(info.node))
+        ref = self.run.fresh(state, frame, node)
+        for key in [k for k in state.attrs if k[0] == ref.oid]:
+            del state.attrs[key]
+        if info.is_module:
+            state.heap[ref.oid] = ModuleObject(
+                cls=info,
+                flag=ModeFact(Mode.TRAIN, None, None),
+                trainable=TrainableFact(Share.ALL),
+                sensitive=own_sensitivity(info),
+                fresh=True,
+                loss="" if info.name.lower().endswith(("loss", "criterion")) else None,
+            )
+        else:
+            state.heap[ref.oid] = InstanceObject(info)
+        constructor = info.method("__init__")
+        if not info.is_module and isinstance(node, ir.Call):
+            self.run.trainers.adopt(ref.oid, info, arguments, Place(state, frame, node))
+        if constructor is None:
+            if arguments.positional or not arguments.complete:
+                # A dataclass: its defaults may have been overwritten.
+                for name in _class_fields(info):
+                    state.attrs[ref.oid, name] = Ref(("attr", ref.oid, name))
+            for keyword, value in arguments.keywords:
+                state.attrs[ref.oid, keyword] = value
+            base = next((b for b in sorted(info.externals) if LIBRARY.call(b) is not None), None)
+            if base is not None and info.is_module:
+                self.run.library.add_parts(ref.oid, arguments, state, frame, node)
+            return [(state, ref)]
+        results = self.execute(constructor, arguments.with_first(ref), state, frame, node)
+        self.run.executed.add(id(constructor.function))
+        return [(st, ref) for st, _ in results]
+
+    def decorate(
+        self, outer: Value, inner: Value, state: State, frame: Frame, node: ir.Expr
+    ) -> Evaluated:
+        """Apply a decorator to a function."""
+        match outer:
+            case External(path=path):
+                spec = LIBRARY.call(path)
+                if isinstance(spec, sp.Context) and isinstance(inner, Func):
+                    return [(state, replace(inner, contexts=(*inner.contexts, outer)))]
+                if path in ("contextlib.contextmanager", "contextlib.asynccontextmanager"):
+                    if isinstance(inner, Func):
+                        return [(state, replace(inner, is_context=True))]
+                return [(state, inner)]
+            case Ref(oid=oid) if isinstance(state.heap.get(oid), ContextObject):
+                if isinstance(inner, Func):
+                    return [(state, replace(inner, contexts=(*inner.contexts, outer)))]
+                return [(state, inner)]
+            case Func() | Method():
+                call = ir.Call(node, (), node.node)
+                results = self.run.calls.call(outer, Arguments((inner,)), state, frame, call)
+                return [
+                    (st, v if isinstance(v, Func | Method | Partial | Ref) else inner)
+                    for st, v in results
+                ] or [(state, inner)]
+            case _:
+                return [(state, inner)]
+
+
+def _class_fields(info: ClassInfo) -> list[str]:
+    """The names that a class's body assigns."""
+    return [
+        target.id
+        for statement in info.node.body
+        if isinstance(statement, ir.Assign)
+        for target in statement.targets
+        if isinstance(target, ir.Name)
+    ]
