@@ -11,7 +11,8 @@ except ImportError as error:  # pragma: no cover - the base install has no torch
 
 from trainlint.runtime.expect import Expect
 from trainlint.runtime.look import inspect, verify
-from trainlint.runtime.observe import Observation, observe
+from trainlint.runtime.observation import Observation
+from trainlint.runtime.observe import observe
 from trainlint.runtime.report import Report, TrainingStateError, Violation
 from trainlint.runtime.watch import TrainingStateWarning, Watch, watch
 

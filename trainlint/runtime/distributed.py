@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainlint.runtime.judge import Verdict
-from trainlint.runtime.observe import Observation
+from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.observation import Observation
 from trainlint.runtime.report import grouped
 
 _SAMPLED = 64

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from trainlint.runtime.judge import Verdict, matches
-from trainlint.runtime.observe import Observation, is_peft_model, unwrap
+from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.observation import Observation
 from trainlint.runtime.report import grouped
+from trainlint.runtime.wrappers import unwrap
 
 Patterns: TypeAlias = str | Iterable[str] | None
 Kept: TypeAlias = str | nn.Module | Iterable[str | nn.Module]
@@ -43,6 +45,16 @@ class Expect:
                     f"Expect({option}=...) expects glob patterns (strings), got {value!r}"
                 )
             object.__setattr__(self, option, items)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a glob names this dotted name, one of its endings, or something above it."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        for start in range(end):
+            if fnmatchcase(".".join(parts[start:end]), pattern):
+                return True
+    return False
 
 
 def _tuple(value: Patterns) -> tuple[str, ...]:
@@ -188,8 +200,3 @@ def _unmet_parameters(expect: Expect, state: Observation) -> list[Verdict]:
         text = f"expected to train ({', '.join(patterns)}), yet frozen: {grouped(wrong)}"
         found.append(Verdict("TL701", text, (), wrong, cause="expected trainable"))
     return found
-
-
-def default_name(model: nn.Module) -> str:
-    """How a message calls the model."""
-    return "PeftModel" if is_peft_model(model) else type(model).__name__

@@ -6,13 +6,27 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from trainlint.runtime.watch import Forward, Watch
+
+class Listener(Protocol):
+    """What is told of the model's forwards: a watch."""
+
+    def on_forward(self, module: nn.Module) -> None:
+        """A forward begins."""
+
+    def on_forward_end(self, module: nn.Module, output: object) -> None:
+        """A forward is over; `output` is None if it raised."""
+
+
+class Used(Protocol):
+    """What is told that a backward used a graph: the record of a forward."""
+
+    consumed: bool
+
 
 _INERT = contextlib.nullcontext().__exit__
 """Takes anything, returns None, pickles without trainlint: what a copy of a hook turns into."""
@@ -36,7 +50,7 @@ class ForwardBegins(_Vanishing):
     sits on the OptimizedModule as well, where hooks run outside the graph.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Listener) -> None:
         self.watch = weakref.ref(watch)
 
     def __call__(self, module: nn.Module, args: object) -> None:
@@ -50,7 +64,7 @@ class ForwardBegins(_Vanishing):
 class ForwardEnds(_Vanishing):
     """After the root's forward, also when it raised."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Listener) -> None:
         self.watch = weakref.ref(watch)
 
     def __call__(self, module: nn.Module, args: object, output: object) -> None:
@@ -76,7 +90,7 @@ class Ran(_Vanishing):
 class Consumed(_Vanishing):
     """On an output: a backward passed here, so the forward was a training one."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Used) -> None:
         self.forward = forward
 
     def __call__(self, grad: torch.Tensor) -> None:
@@ -112,7 +126,7 @@ def tensors(output: object, limit: int = 8) -> list[torch.Tensor]:
     return found
 
 
-def mark(found: list[torch.Tensor], forward: Forward) -> weakref.ref[Marker] | None:
+def mark(found: list[torch.Tensor], forward: Used) -> weakref.ref[Marker] | None:
     """Tie a forward to its graph: when the graph dies, and whether a backward used it."""
     marker = Marker()
     tied = False

@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 import torch.utils.checkpoint as checkpointing
@@ -22,11 +22,63 @@ from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as optimizers
 
-if TYPE_CHECKING:
-    from trainlint.runtime.watch import Watch
+
+class Listener(Protocol):
+    """What is told of each patched call: an open watch."""
+
+    threads: set[int]
+    """The threads in which its model runs."""
+
+    def on_train(self, module: nn.Module, mode: bool) -> None:
+        """`train()` or `eval()` was called on some module."""
+
+    def on_zero_grad(self, optimizer: Any) -> None:
+        """An optimizer cleared its gradients."""
+
+    def on_module_zero_grad(self, module: nn.Module) -> None:
+        """A module cleared its gradients."""
+
+    def before_backward(self, given: Any) -> None:
+        """A backward from these tensors is about to run."""
+
+    def after_backward(self) -> None:
+        """It is over."""
+
+    def on_clip(self, parameters: list[Any], limit: float) -> None:
+        """Gradients are about to be clipped."""
+
+    def on_scale(self) -> None:
+        """A GradScaler scaled a loss."""
+
+    def on_unscale(self, optimizer: Any) -> None:
+        """`unscale_` ran."""
+
+    def on_scaler_step(self, optimizer: Any) -> None:
+        """`scaler.step` ran; it may have skipped the optimizer's own step."""
+
+    def on_scheduler(self, scheduler: Any) -> None:
+        """A learning rate scheduler is about to step."""
+
+    def on_checkpoint_cut(self) -> None:
+        """A reentrant checkpoint ran on inputs of which none requires grad."""
+
+    def on_disable_left(
+        self, owner: nn.Module, before: list[tuple[str, nn.Parameter, bool]]
+    ) -> None:
+        """`with disable_adapter()` was left; `before` says what required gradients."""
+
+    def on_compiled(self, compiled: nn.Module) -> None:
+        """`torch.compile` wrapped a module."""
+
+    def on_step_before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """An optimizer is about to step."""
+
+    def on_step_after(self, optimizer: Any) -> None:
+        """It stepped."""
+
 
 _lock = threading.RLock()
-_open: list[weakref.ref[Watch]] = []
+_open: list[weakref.ref[Listener]] = []
 _undo: list[Callable[[], None]] = []
 
 
@@ -41,19 +93,19 @@ class _Local(threading.local):
 local = _Local()
 
 
-def watches() -> list[Watch]:
+def watches() -> list[Listener]:
     """The open watches that have something to do with the current thread."""
     thread = threading.get_ident()
     found = (ref() for ref in tuple(_open))
     return [w for w in found if w is not None and thread in w.threads]
 
 
-def everywhere() -> list[Watch]:
+def everywhere() -> list[Listener]:
     """All open watches."""
     return [w for ref in tuple(_open) if (w := ref()) is not None]
 
 
-def attach(watch: Watch) -> None:
+def attach(watch: Listener) -> None:
     """Tell this watch of what happens, installing the patches if it is the first."""
     with _lock:
         if not _open:
@@ -65,7 +117,7 @@ def attach(watch: Watch) -> None:
         _open.append(weakref.ref(watch))
 
 
-def detach(watch: Watch) -> None:
+def detach(watch: Listener) -> None:
     """Stop telling it, restoring everything if it was the last. Harmless if not attached."""
     with _lock:
         before = len(_open)

@@ -1,0 +1,111 @@
+"""The optimizers against what trains, and a network that no optimizer holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import Any
+
+from trainlint.runtime import patches
+from trainlint.runtime.judge import optimizers as verdicts
+from trainlint.runtime.judge.causes import is_root
+from trainlint.runtime.judge.optimizers import Held
+from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.observation import Observation
+from trainlint.runtime.report import grouped
+from trainlint.runtime.watching.model_view import CLOSE_STEPS, Plan
+from trainlint.runtime.watching.optimizers import (
+    Optimizers,
+    OptimizerView,
+    live_optimizers,
+    parameters_of,
+)
+from trainlint.runtime.watching.run import Run
+from trainlint.runtime.watching.training import TrainingJudge
+
+
+class Coverage:
+    """Judged again when the optimizers, or what requires gradients, changed."""
+
+    def __init__(self, run: Run, optimizers: Optimizers, training: TrainingJudge) -> None:
+        self._run, self._optimizers, self._training = run, optimizers, training
+
+    def judge(self, view: OptimizerView) -> list[Verdict]:
+        """Before a step of this optimizer: is everything that has a gradient held by some."""
+        run = self._run
+        plan = run.view.plan
+        if plan is None:
+            return []
+        requires = self._training.requires
+        key = (requires, id(plan), view.count, len(self._optimizers), run.trained)
+        unchanged = key == view.coverage
+        if unchanged and (run.steps > CLOSE_STEPS or not self._loose_gradients(plan)):
+            return []
+        view.coverage = key
+        state = run.view.observe()
+        if state is None:
+            return []
+        holders = self._optimizers.held(state)
+        found = verdicts.coverage(state, holders, graded=True)
+        if any(is_root(v) for v in found) and any(h.inside for h in holders):
+            found = self._with_others(state, holders, found)
+        return found + verdicts.moves_frozen(state, holders)
+
+    def _with_others(
+        self, state: Observation, holders: list[Held], found: list[Verdict]
+    ) -> list[Verdict]:
+        """The same with the optimizers that exist and have not stepped yet, if there are any."""
+        known = self._optimizers.alive()
+        others = [o for o in live_optimizers() if not any(o is k for k in known)]
+        more = [h for h in (verdicts.held(o, state) for o in others) if h.inside]
+        if not more:
+            return found
+        again = verdicts.coverage(state, [*holders, *more], graded=True)
+        return [v for v in again if not is_root(v)]
+
+    def _loose_gradients(self, plan: Plan) -> bool:
+        """Whether more than the optimizers hold has a gradient."""
+        held = {id(p) for view in self._optimizers for p in view.own}
+        return any(p.grad is not None and id(p) not in held for p in plan.parameters)
+
+    def stranger(self, optimizer: Any, threads: Collection[int]) -> list[Verdict]:
+        """An optimizer that holds nothing of ours steps after our backward: whose is it."""
+        run = self._run
+        plan = run.view.plan
+        if plan is None or not run.since_step or len(self._optimizers) or not run.trained:
+            return []
+        if threading.get_ident() not in threads or patches.local.backward:
+            return []
+        if not any(p.grad is not None for p in plan.parameters) or self._held_by_some():
+            return []
+        state = run.view.observe()
+        if state is None:
+            return []
+        holder = verdicts.held(optimizer, state)
+        if holder.flat:
+            return []
+        shapes = {tuple(p.shape) for p in plan.parameters if p.requires_grad}
+        if any(tuple(p.shape) in shapes and p.dim() > 1 for p in holder.parameters):
+            return verdicts.coverage(state, [holder], graded=True)
+        return [_piles_up(plan)]
+
+    def _held_by_some(self) -> bool:
+        """Whether any optimizer that exists holds parameters of the model."""
+        ids = self._run.view.ids()
+        return any(id(p) in ids for o in live_optimizers() for p in parameters_of(o))
+
+    def unused(self) -> bool:
+        """Backwards ran, no optimizer ever stepped, and yet one holds the model."""
+        run = self._run
+        never = not run.steps and run.backwards and not len(self._optimizers)
+        return bool(never) and run.view.plan is not None and self._held_by_some()
+
+
+def _piles_up(plan: Plan) -> Verdict:
+    names = tuple(n for n, p in zip(plan.parameter_names, plan.parameters) if p.grad is not None)
+    text = (
+        f"no optimizer holds this network, yet every backward fills its gradients "
+        f"({grouped(names)}) and nobody clears them"
+    )
+    advice = "freeze it with `requires_grad_(False)`"
+    return Verdict("TL308", text, (), names, help=advice, cause="pile")

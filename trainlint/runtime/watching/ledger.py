@@ -1,0 +1,216 @@
+"""Gradients between backward and step: filled, scaled, clipped, cleared.
+
+No hook sits on any parameter: one gradient of each optimizer, its sentinel, is stamped with its
+address and its version, which tell filling, adding and clearing apart (RUNTIME 4.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from trainlint.runtime import patches
+from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.source import where
+from trainlint.runtime.watching.optimizers import Grads, Optimizers, OptimizerView
+from trainlint.runtime.watching.run import Run
+
+_LOOKED = 64
+"""So many of the clipped parameters tell whose they are."""
+
+
+class GradientLedger:
+    """What happened to each optimizer's gradients since they were filled."""
+
+    def __init__(self, run: Run, optimizers: Optimizers) -> None:
+        self._run, self._optimizers = run, optimizers
+        self._scale_next = False
+        self._scale_line: str | None = None
+        self._scaled_now = False
+
+    # --- backward -----------------------------------------------------------------------------
+
+    def before_backward(self, place: str | None) -> None:
+        """Stamp the sentinels; gradients that a step has used are about to be added to."""
+        self._scaled_now, self._scale_next = self._scale_next, False
+        for view in self._optimizers:
+            self._stamp_before(view, place)
+
+    def _stamp_before(self, view: OptimizerView, place: str | None) -> None:
+        grad = None if view.sentinel is None else view.sentinel.grad
+        now = None if grad is None else stamp(grad)
+        view.before = now
+        if view.dirty is None and now is not None and now == view.mark:
+            view.dirty = place
+        if grad is None:
+            view.dirty = None
+        view.mark = None
+        if self._scaled_now:
+            view.scale_line = self._scale_line
+
+    def after_backward(self) -> bool:
+        """Whether this backward filled some optimizer's gradients."""
+        filled = [self._filled(view) for view in self._optimizers]
+        return any(filled)
+
+    def _filled(self, view: OptimizerView) -> bool:
+        sentinel = view.sentinel
+        if sentinel is None or sentinel.grad is None:
+            sentinel = next((p for p in view.own if p.grad is not None), None)
+            view.sentinel = sentinel
+            if sentinel is None or sentinel.grad is None:
+                return False
+            view.before = None
+        if view.before is not None and stamp(sentinel.grad) == view.before:
+            return False
+        view.grads = Grads.FRESH
+        view.wiped = None
+        view.scaled = view.scaled or self._scaled_now
+        return True
+
+    # --- GradScaler ---------------------------------------------------------------------------
+
+    def scale(self) -> None:
+        """A GradScaler scaled a loss."""
+        self._scale_next = True
+        self._scale_line = where(4)
+
+    def unscale(self, optimizer: Any) -> None:
+        """`unscale_` ran."""
+        view = self._optimizers.known(optimizer)
+        if view is not None:
+            view.scaled = False
+
+    def scaler_step(self, optimizer: Any) -> None:
+        """`scaler.step` ran; it may have skipped the optimizer's own step."""
+        view = self._optimizers.known(optimizer)
+        if view is not None:
+            view.attempts += 1
+            view.scaled = False
+            view.dirty = None
+            view.mark = None
+            view.cycles = 0
+
+    def passed_by_scaler(self, view: OptimizerView) -> list[Verdict]:
+        """A step on gradients that are still scaled, outside the scaler."""
+        if not view.scaled or patches.local.scaler_step:
+            return []
+        text = (
+            "`optimizer.step()` on gradients still multiplied by the GradScaler's factor: the "
+            "scaler was passed by"
+        )
+        advice = "call `scaler.step(optimizer)` and `scaler.update()`"
+        related = (f"{view.scale_line}: the loss was scaled here",)
+        return [Verdict("TL209", text, related=related, help=advice, cause="scaler")]
+
+    # --- clearing -----------------------------------------------------------------------------
+
+    def zero_grad(self, optimizer: Any) -> None:
+        """An optimizer cleared its gradients."""
+        view = self._optimizers.known(optimizer)
+        if view is None and not self._optimizers.is_stranger(optimizer):
+            view = self._optimizers.view(optimizer)
+        if view is not None:
+            self._clear(view)
+
+    def zero_grad_of_all(self) -> None:
+        """The model cleared its gradients."""
+        for view in self._optimizers:
+            self._clear(view)
+
+    def _clear(self, view: OptimizerView) -> None:
+        view.dirty = None
+        view.mark = None
+        view.scaled = False
+        if view.grads is not Grads.FRESH:
+            if view.grads is not Grads.WIPED:
+                view.grads = Grads.CLEARED
+            return
+        view.grads = Grads.WIPED
+        view.wiped = where(5)
+        view.cycles += 1
+        alone = len(self._optimizers) == 1 and not self._run.fused and view.ref() is not None
+        if view.cycles >= 3 and not view.closure and alone:
+            self._run.findings.emit([never_stepped()], view.wiped)
+
+    def uncleared(self, view: OptimizerView) -> list[Verdict]:
+        """A step on gradients of which the last step has used a part."""
+        if view.dirty is None:
+            return []
+        text = (
+            "the gradients were not cleared between steps: this step uses gradients that the "
+            "last one already used"
+        )
+        related = (f"{view.dirty}: this backward added to them",)
+        advice = "call `optimizer.zero_grad()` once per step"
+        return [Verdict("TL205", text, related=related, help=advice, cause="clear")]
+
+    # --- clipping -----------------------------------------------------------------------------
+
+    def clip(self, parameters: list[Any]) -> None:
+        """Gradients are about to be clipped, to a finite limit."""
+        view = self._clipped(parameters)
+        if view is None:
+            return
+        self._run.findings.emit(self._judge_clip(view), where(4))
+
+    def _judge_clip(self, view: OptimizerView) -> list[Verdict]:
+        if view.scaled and not patches.local.scaler_step:
+            text = (
+                "gradients are clipped while they are still multiplied by the GradScaler's factor: "
+                "the clipped update nearly vanishes"
+            )
+            advice = "call `scaler.unscale_(optimizer)` before clipping"
+            return [Verdict("TL211", text, help=advice, cause="clip")]
+        advice = "clip between backward and step"
+        if view.grads is Grads.CONSUMED and view.steps:
+            text = "gradients are clipped after the step that used them"
+            return [Verdict("TL210", text, help=advice, cause="clip")]
+        if view.grads in (Grads.CLEARED, Grads.WIPED) and self._run.forwards:
+            text = "gradients are clipped before the backward that fills them"
+            return [Verdict("TL210", text, help=advice, cause="clip")]
+        view.mark = None  # the clip writes to the gradients: that is no second backward
+        return []
+
+    def _clipped(self, parameters: list[Any]) -> OptimizerView | None:
+        """The optimizer whose gradients are clipped."""
+        first = {id(p) for p in parameters[:_LOOKED]} | {
+            id(p.grad)
+            for p in parameters[:_LOOKED]
+            if isinstance(p, torch.Tensor) and p.grad is not None
+        }
+        for view in self._optimizers:
+            if view.sentinel is not None and id(view.sentinel) in first:
+                return view
+            if any(id(p) in first for p in view.own):
+                return view
+        return None
+
+    # --- step ---------------------------------------------------------------------------------
+
+    def stepped(self, view: OptimizerView) -> None:
+        """A step used the gradients."""
+        if view.grads is Grads.FRESH:
+            view.grads = Grads.CONSUMED
+        view.cycles = 0
+        view.scaled = False
+        view.dirty = None
+        sentinel = view.sentinel
+        if sentinel is not None and sentinel.grad is not None:
+            view.mark = stamp(sentinel.grad)
+
+
+def stamp(tensor: torch.Tensor) -> tuple[int, int]:
+    """A tensor's storage and how often it was written to."""
+    try:
+        return tensor.data_ptr(), tensor._version
+    except RuntimeError:  # DTensor and the like have no address
+        return id(tensor), tensor._version
+
+
+def never_stepped() -> Verdict:
+    """Gradients are computed, and nobody uses them."""
+    text = "backward runs, and the optimizer never steps"
+    advice = "call `optimizer.step()` after `loss.backward()`"
+    return Verdict("TL207", text, help=advice, cause="never")
