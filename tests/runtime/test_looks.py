@@ -216,7 +216,7 @@ def test_functional_dropout_in_eval_is_seen() -> None:
     assert not hasattr(nn.functional.dropout, "__closure__") or nn.functional.dropout.__module__
 
 
-def test_spectral_norm_before_its_first_training_forward() -> None:
+def test_an_evaluation_that_moves_a_buffer() -> None:
     class Buffered(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -233,6 +233,119 @@ def test_spectral_norm_before_its_first_training_forward() -> None:
         model(images()[0])
     found = caught.value.violations[0]
     assert (found.code, found.parameters) == ("TL704", ("mean",))
+
+
+def _normalised() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.utils.spectral_norm(nn.Linear(8, 8)), nn.Linear(8, 3))
+
+
+def test_spectral_norm_before_its_first_training_forward() -> None:
+    """PT-51800: torch divides by a norm that no power iteration has computed."""
+    model = _normalised().eval()
+    with pytest.raises(TrainingStateError) as caught, watch(model), torch.no_grad():
+        model(images()[0])
+    found = caught.value.violations[0]
+    assert (found.code, found.parameters) == ("TL704", ("0.weight",))
+
+
+def test_spectral_norm_once_trained_or_loaded_is_silent() -> None:
+    trained = _normalised()
+    optimizer = adamw(trained)
+    with watch(trained, optimizer) as run:
+        for step in range(4):
+            image_step(trained, optimizer, step)
+        trained.eval()
+        with torch.no_grad():
+            trained(images()[0])  # computes the weight anew: the step moved `weight_orig`
+    assert run.report.violations == []
+    loaded = _normalised()
+    loaded.load_state_dict(trained.state_dict())
+    loaded.eval()
+    with watch(loaded) as run, torch.no_grad():
+        loaded(images()[0])
+    assert run.report.violations == []
+
+
+class _Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop = nn.Linear(8, 3), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.drop(self.layer(x))
+        return out
+
+
+class _NoSuper(_Parts):
+    def train(self, mode: bool = True) -> _NoSuper:
+        self.training = mode
+        return self
+
+
+class _NoMode(_Parts):
+    def train(self) -> _NoMode:  # type: ignore[override]
+        super().train(True)
+        return self
+
+
+class _RunsTraining(_Parts):
+    def train(self, batches: object) -> None:  # type: ignore[override]
+        for batch in batches:  # type: ignore[attr-defined]
+            self(batch).sum().backward()
+
+
+class _EvalIsAMetric(_Parts):
+    def eval(self, scores: list[float] | None = None) -> Any:
+        return sum(scores or [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (_NoSuper, "`_NoSuper.train` does not call `super().train(mode)`"),
+        (_NoMode, "`_NoMode.train` takes no mode"),
+        (_RunsTraining, "`_RunsTraining.train` runs the training"),
+        (_EvalIsAMetric, "`_EvalIsAMetric.eval` does not switch"),
+    ],
+)
+def test_an_override_of_train_that_breaks_switching(kind: type[nn.Module], words: str) -> None:
+    model = nn.Sequential(kind())
+    found = inspect(model).violations
+    assert [v.code for v in found] == ["TL504"]
+    assert found[0].modules == ("0",)
+    assert words in found[0].message
+
+
+def test_a_watch_says_so_at_the_first_backward() -> None:
+    model = _NoSuper()
+    optimizer = adamw(model)
+    with pytest.raises(TrainingStateError) as caught, watch(model, optimizer):
+        image_step(model, optimizer)
+    found = caught.value.violations[0]
+    assert (found.code, found.step) == ("TL504", 1)
+
+
+def test_overrides_that_are_meant_are_left_alone() -> None:
+    class StaysInEval(_Parts):
+        def train(self, mode: bool = True) -> StaysInEval:
+            return self
+
+    class Frozen(_Parts):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self.drop.eval()
+            return self
+
+    class ByHand(_Parts):
+        def train(self, mode: bool = True) -> ByHand:
+            self.training = mode
+            for child in self.children():
+                child.train(mode)
+            return self
+
+    for kind in (StaysInEval, Frozen, ByHand):
+        assert codes(nn.Sequential(kind())) == []
 
 
 def test_gradients_that_pile_up_where_no_optimizer_holds_them() -> None:
@@ -320,6 +433,75 @@ def test_observe_reads_the_facts() -> None:
     assert facts.mode.mode.value == "train"
     assert facts.adapters is not None
     assert facts.adapters.active == ("default",)
+
+
+def test_observe_tells_what_is_shared_and_where_it_lies() -> None:
+    model = llama(tie_word_embeddings=True)
+    assert observe(model).shared() == [("model.embed_tokens.weight", "lm_head.weight")]
+    model = convnet()
+    model.head.half()
+    assert observe(model).shared() == []
+    assert observe(model).places() == {("cpu", "float32"): 8, ("cpu", "float16"): 2}
+
+
+def _injected() -> nn.Module:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    return inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj"]), llama())
+
+
+def _integrated() -> nn.Module:
+    from peft import LoraConfig
+
+    model: Any = llama()
+    model.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]), "default")
+    return model  # type: ignore[no-any-return]
+
+
+def _mixed() -> nn.Module:
+    from peft import LoHaConfig, LoraConfig, get_peft_model
+
+    model: Any = get_peft_model(llama(), LoraConfig(r=2, target_modules=["q_proj"]), mixed=True)
+    model.add_adapter("loha", LoHaConfig(r=2, target_modules=["v_proj"]))
+    return model  # type: ignore[no-any-return]
+
+
+def _prompts() -> nn.Module:
+    from peft import PromptTuningConfig, get_peft_model
+
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    return get_peft_model(llama(), config)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("build", "slots"),
+    [
+        (lambda: lora(), 8),
+        (lambda: lora(use_dora=True), 12),
+        (lambda: lora(modules_to_save=["lm_head"]), 9),
+        (lambda: lora(trainable_token_indices=[1, 2]), 9),
+        (lambda: lora(target_modules=[], target_parameters=["q_proj.weight"], lora_dropout=0.0), 4),
+        (_injected, 4),
+        (_integrated, 4),
+        (_mixed, 4),
+        (_prompts, 1),
+    ],
+    ids=[
+        "lora", "dora", "modules_to_save", "trainable tokens", "parameter targets", "injected",
+        "transformers", "mixed", "prompt",
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrap", [lambda m: m, torch.compile, nn.DataParallel])
+def test_observe_reads_every_kind_of_adapter_through_any_wrapper(
+    build: Any, slots: int, wrap: Any
+) -> None:
+    state = observe(wrap(build()))
+    default = next(a for a in state.adapters() if a.name == "default")
+    held = [s for s in state.slots if s.adapter == "default"]
+    assert (default.enabled, default.active, default.merged) == (True, True, False)
+    assert default.trainable.value == "all"
+    assert len(held) == slots
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def _read_layer(
 ) -> None:
     frozen = getattr(module, "frozen_peft_weight_names", None) or {}
     adapters: dict[str, None] = {}
-    containers = tuple(getattr(module, "adapter_layer_names", ()))
+    # DoRA's variant adds `lora_magnitude_vector` to the names although it is there (peft 0.21)
+    containers = dict.fromkeys(getattr(module, "adapter_layer_names", ()))
     for kind in containers:
         for adapter, parameters in _entries(_container(module, kind)):
             adapters[adapter] = None

@@ -18,7 +18,7 @@ from trainlint.runtime.expect import (
     kept,
     unmet,
 )
-from trainlint.runtime.judge import adapters, attributes, modes, optimizers
+from trainlint.runtime.judge import adapters, attributes, modes, optimizers, overrides
 from trainlint.runtime.judge.causes import fold, is_root
 from trainlint.runtime.judge.modes import Modes
 from trainlint.runtime.judge.verdict import Verdict
@@ -72,6 +72,7 @@ def look(
         found += modes.without_phase(state, flags, intended)
     found += attributes.misset(state)
     found += attributes.unregistered(state)
+    found += overrides.broken(state)
     if training and not state.trainable() and not any(is_root(v) for v in found):
         names = tuple(n for n, _ in state.parameters)
         text = f"all {len(names)} parameters are frozen: nothing will train"

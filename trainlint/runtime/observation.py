@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,22 @@ class Observation:
     def trainable(self) -> list[int]:
         """Positions of the parameters that require gradients."""
         return [i for i, (_, p) in enumerate(self.parameters) if p.requires_grad]
+
+    def shared(self) -> list[tuple[str, ...]]:
+        """Names under which one and the same parameter stands: tied weights, shared layers."""
+        names: dict[int, list[str]] = {}
+        for name, module in self.model.named_modules(remove_duplicate=False):
+            for key, parameter in module._parameters.items():
+                if parameter is not None:
+                    full = f"{name}.{key}" if name else key
+                    names.setdefault(id(parameter), []).append(full)
+        return [tuple(group) for group in names.values() if len(group) > 1]
+
+    def places(self) -> dict[tuple[str, str], int]:
+        """How many parameters lie on which device in which type: ("cpu", "float32")."""
+        return dict(
+            Counter((str(p.device), str(p.dtype).rpartition(".")[2]) for _, p in self.parameters)
+        )
 
     def adapter_names(self) -> tuple[str, ...]:
         """All adapters, those of the config first."""

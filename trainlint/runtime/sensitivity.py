@@ -24,11 +24,12 @@ _RATE_WORDS = ("drop", "jitter")
 _RATE_CONFIG = ("drop",)
 
 
-def _names_in(code: CodeType) -> Iterator[str]:
+def names_in(code: CodeType) -> Iterator[str]:
+    """All names that code, and the functions inside it, use as globals and attributes."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names_in(constant)
+            yield from names_in(constant)
 
 
 def _reads_flag(kind: type) -> bool:
@@ -41,7 +42,7 @@ def _reads_flag(kind: type) -> bool:
                 break
             for value in vars(base).values():
                 code = getattr(getattr(value, "__func__", value), "__code__", None)
-                if code is not None and "training" in _names_in(code):
+                if code is not None and "training" in names_in(code):
                     known = True
         _READS[kind] = known
     return known
@@ -122,5 +123,5 @@ def _class_words(kind: type) -> str:
         for value in vars(base).values():
             code = getattr(getattr(value, "__func__", value), "__code__", None)
             if code is not None:
-                words.extend(_names_in(code))
+                words.extend(names_in(code))
     return " ".join(words)

@@ -54,6 +54,14 @@ def _library(frame: FrameType) -> bool:
     return known
 
 
+def depth() -> int:
+    """How many frames are above the caller's."""
+    frame, count = sys._getframe(1), 0
+    while frame.f_back is not None:
+        frame, count = frame.f_back, count + 1
+    return count
+
+
 def where(depth: int = 1) -> str | None:
     """`file:line` of the nearest frame that is the user's own, or None."""
     frame: FrameType | None = sys._getframe(depth)

@@ -38,7 +38,8 @@ class Modes:
     keep_eval: frozenset[int] = frozenset()
     """Positions of modules that are meant to stay in eval mode."""
     keep_train: frozenset[int] = frozenset()
-    switches: list[Switch] = field(default_factory=list)
+    switches: tuple[Switch, ...] = ()
+    """The last call on each module, in the order of those calls."""
     names: dict[int, str] = field(default_factory=dict)
     """From a module's id to its dotted name, wrappers included as the empty name."""
 

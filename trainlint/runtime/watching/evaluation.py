@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
+from trainlint.runtime.functional import Ear
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.report import grouped
 from trainlint.runtime.watching.forward import Forward
@@ -21,6 +20,8 @@ _PROBED = 2
 """How many evaluations are probed."""
 _LARGE = 65_536
 """Buffers above so many elements are not copied."""
+_PARALLEL = 0.9
+"""Cosine above which a vector counts as parallel to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,13 @@ class _Remembered:
 
 
 class EvaluationProbe:
-    """Stands in for `F.dropout` and the attention during a forward; restored at its end."""
+    """Listens to dropout, and compares what must not move, during a forward."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._probes = 0
-        self._hits: list[str] = []
         self._remembered: list[_Remembered] = []
-        self._originals: tuple[Any, Any] | None = None
+        self._ear: Ear | None = None
 
     def start(self, forward: Forward) -> None:
         """Probe this forward, if nothing in it is in train mode and it is among the first."""
@@ -54,45 +54,26 @@ class EvaluationProbe:
         if view.plan is None or any(forward.flags) or self._probes >= _PROBED:
             return
         root = view.root()
-        if root is None or type(root).__name__ == "OptimizedModule" or view.shells:
+        if root is None or view.shells:
             return
+        modules = walk(unwrap(root))
+        if type(root).__name__ == "OptimizedModule" or any(_is_compiled(m) for _, m in modules):
+            return  # what is compiled would be compiled again for the stand-ins
         self._probes += 1
-        self._remembered = _remember(unwrap(root))
-        self._replace()
-
-    def _replace(self) -> None:
-        hits: list[str] = []
-        self._hits, thread = hits, threading.get_ident()
-        functional = nn.functional
-        dropout, attention = functional.dropout, functional.scaled_dot_product_attention
-
-        def probed(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            if training and p > 0 and threading.get_ident() == thread:
-                hits.append(f"`F.dropout` at {_line_above()}")
-            return dropout(input, p, training, inplace)
-
-        def attended(*args: Any, **kwargs: Any) -> Any:
-            rate = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-            if isinstance(rate, float) and rate > 0 and threading.get_ident() == thread:
-                hits.append(f"`scaled_dot_product_attention(dropout_p={rate})` at {_line_above()}")
-            return attention(*args, **kwargs)
-
-        functional.dropout = probed
-        functional.scaled_dot_product_attention = attended
-        self._originals = (dropout, attention)
+        self._remembered = _remember(modules)
+        self._ear = Ear()
 
     def stop(self) -> list[Verdict]:
-        """Restore the functions; what the probe saw. Harmless if none runs."""
-        if self._originals is None:
+        """What the probe saw. Harmless if none runs."""
+        ear, self._ear = self._ear, None
+        if ear is None:
             return []
-        nn.functional.dropout, nn.functional.scaled_dot_product_attention = self._originals
-        self._originals = None
-        hits, self._hits = self._hits, []
+        ear.close()
         moved = tuple(r.name for r in self._remembered if r.moved())
         self._remembered = []
         found: list[Verdict] = []
-        if hits:
-            text = f"dropout acts though the whole model is in eval mode: {hits[0]}"
+        if ear.hits:
+            text = f"dropout acts though the whole model is in eval mode: {ear.hits[0]}"
             advice = "pass `training=self.training`, or use nn.Dropout"
             found.append(Verdict("TL501", text, help=advice, cause="functional"))
         if moved:
@@ -101,32 +82,54 @@ class EvaluationProbe:
         return found
 
 
-def _remember(root: nn.Module) -> list[_Remembered]:
-    """Copies of running statistics and of lazily computed weights, before an evaluation."""
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether `module.compile()` or `torch.compile(module)` was called on a part."""
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled or type(module).__name__ == "OptimizedModule"
+
+
+def _remember(modules: list[tuple[str, nn.Module]]) -> list[_Remembered]:
+    """Copies of running statistics and of weights not computed yet, before an evaluation."""
     found: list[_Remembered] = []
-    for name, module in walk(root):
+    for name, module in modules:
         hidden = module._non_persistent_buffers_set
         for key, value in module._buffers.items():
             if value is not None and key not in hidden and value.numel() <= _LARGE:
                 full = f"{name}.{key}".lstrip(".")
                 found.append(_Remembered(full, _same(value), value.detach().clone()))
-        if any(type(h).__name__ == "SpectralNorm" for h in module._forward_pre_hooks.values()):
-            value = module.__dict__.get("weight")
-            if isinstance(value, torch.Tensor):
-                full = f"{name}.weight".lstrip(".")
-                found.append(_Remembered(full, _attribute(module), value.detach().clone()))
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm) and _never_iterated(module, hook):
+                value = module.__dict__[hook.name]
+                full = f"{name}.{hook.name}".lstrip(".")
+                now = _attribute(module, hook.name)
+                found.append(_Remembered(full, now, value.detach().clone()))
     return found
+
+
+def _never_iterated(module: nn.Module, hook: SpectralNorm) -> bool:
+    """Whether `nn.utils.spectral_norm` has neither computed its weight nor its vectors.
+
+    Until its first forward in train mode `weight` is the very storage of `weight_orig`, and `u`
+    and `v` are two independent random vectors (torch 2.13 `nn/utils/spectral_norm.py`, issue
+    51800); those of a loaded checkpoint are singular vectors, `v` parallel to `W^T u`.
+    """
+    name = hook.name
+    weight = module.__dict__.get(name)
+    original = module._parameters.get(f"{name}_orig")
+    u, v = module._buffers.get(f"{name}_u"), module._buffers.get(f"{name}_v")
+    if not isinstance(weight, torch.Tensor) or original is None or u is None or v is None:
+        return False
+    if weight.data_ptr() != original.data_ptr():
+        return False
+    with torch.no_grad():
+        image = hook.reshape_weight_to_matrix(original.detach()).t().mv(u)
+        return float(nn.functional.cosine_similarity(image, v, dim=0)) < _PARALLEL
 
 
 def _same(tensor: torch.Tensor) -> Callable[[], object]:
     return lambda: tensor
 
 
-def _attribute(module: nn.Module) -> Callable[[], object]:
-    """`weight` is a plain attribute under `nn.utils.spectral_norm`, which its hook replaces."""
-    return lambda: module.__dict__.get("weight")
-
-
-def _line_above() -> str:
-    frame = sys._getframe(2)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+def _attribute(module: nn.Module, name: str) -> Callable[[], object]:
+    """A plain attribute, which a hook replaces."""
+    return lambda: module.__dict__.get(name)

@@ -9,6 +9,7 @@ from torch import nn
 
 from trainlint.runtime import hooks
 from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.source import depth
 from trainlint.runtime.source import place as place_of
 from trainlint.runtime.watching.evaluation import EvaluationProbe
 from trainlint.runtime.watching.forward import Forward
@@ -29,7 +30,8 @@ class Forwards:
 
     def __init__(self, run: Run, modes: ModeJudge, probe: EvaluationProbe) -> None:
         self._run, self._modes, self._probe = run, modes, probe
-        self._stacks: dict[int, list[Forward]] = {}
+        self._stacks: dict[int, list[tuple[Forward, int]]] = {}
+        """By thread: the forwards it is in, outermost first, each with the depth of its frame."""
         self._pending: list[Forward] = []
         self._old: list[Forward] = []
         self._kept: list[Forward] = []
@@ -44,7 +46,7 @@ class Forwards:
     def current(self) -> Forward | None:
         """The outermost forward that this thread is in."""
         stack = self._stacks.get(threading.get_ident())
-        return stack[0] if stack else None
+        return stack[0][0] if stack else None
 
     # --- begin and end ------------------------------------------------------------------------
 
@@ -52,13 +54,18 @@ class Forwards:
         """A forward of the root, or of the module inside its wrappers, begins."""
         run = self._run
         stack = self._stacks.setdefault(threading.get_ident(), [])
-        grad = torch.is_grad_enabled()
+        here = depth()
+        while stack and stack[-1][1] >= here:
+            stack.pop()  # a KeyboardInterrupt ended it, for which torch calls no hook
         plan = run.view.plan
-        if stack or plan is None:
-            stack.append(stack[0] if stack else Forward(grad, b"", None, 0, True))
+        if plan is None:
             return
+        if stack:
+            stack.append((stack[0][0], here))
+            return
+        grad = torch.is_grad_enabled()
         forward = self._record(plan, module, grad)
-        stack.append(forward)
+        stack.append((forward, here))
         self.last = forward
         found = [*run.findings.take_deferred(), *self.unused()]
         if grad:
@@ -104,7 +111,7 @@ class Forwards:
         stack = self._stacks.get(threading.get_ident())
         if not stack:
             return
-        forward = stack.pop()
+        forward, _ = stack.pop()
         if stack:
             return
         found = self._probe.stop()

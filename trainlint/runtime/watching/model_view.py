@@ -222,7 +222,7 @@ class ModelView:
         state: Observation,
         keep_eval: Iterable[str],
         keep_train: Iterable[str],
-        switches: list[Switch],
+        switches: Iterable[Switch],
     ) -> Modes:
         """What a verdict on flags needs beside them."""
         by_name = {n: i for i, (n, _) in enumerate(state.modules)}
@@ -234,6 +234,6 @@ class ModelView:
         return Modes(
             frozenset(by_name[n] for n in keep_eval if n in by_name),
             frozenset(by_name[n] for n in keep_train if n in by_name),
-            switches,
+            tuple(switches),
             names,
         )

@@ -26,7 +26,7 @@ class ModeJudge:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._good: set[tuple[bool, bytes, int]] = set()
+        self._good: set[tuple[bool, bytes, object]] = set()
         self._judged_status: object = None
         self._root_flag: bool | None = None
         self._root_assigned = False
@@ -49,7 +49,7 @@ class ModeJudge:
     def flags(self, forward: Forward, *, training: bool) -> list[Verdict]:
         """A forward's flags against what it turned out to be for."""
         run = self._run
-        key = (training, forward.flags, run.switch_count if training else 0)
+        key = (training, forward.flags, run.switches.order if training else ())
         if key in self._good or forward.disabled:
             return []
         state = run.view.observe()
@@ -58,7 +58,7 @@ class ModeJudge:
             return []
         flags = _at_forward(state, plan, forward)
         asked = run.settings
-        intended = run.view.modes(state, asked.keep_eval, asked.keep_train, run.switches)
+        intended = run.view.modes(state, asked.keep_eval, asked.keep_train, run.switches.last)
         if training:
             found = self._in_training(state, flags, intended)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trainlint.runtime.judge.modes import Switch
@@ -9,7 +10,40 @@ from trainlint.runtime.watching.findings import Findings
 from trainlint.runtime.watching.model_view import ModelView
 from trainlint.runtime.watching.settings import Settings
 
-_MANY_SWITCHES = 2000
+_MANY_SWITCHES = 20_000
+
+
+class Switches:
+    """The last outermost `train()` or `eval()` of each module, in the order of those calls.
+
+    A Trainer calls `train()` before every step, others freeze a part after it each time: neither
+    makes this record grow, nor changes `order`, so that flags once judged need not be again.
+    """
+
+    def __init__(self) -> None:
+        self._by_module: dict[int, Switch] = {}
+        self._order: tuple[tuple[int, bool], ...] | None = ()
+
+    @property
+    def last(self) -> Iterable[Switch]:
+        """The last call on each module, the oldest first."""
+        return self._by_module.values()
+
+    @property
+    def order(self) -> tuple[tuple[int, bool], ...]:
+        """Which module went to which mode, in order."""
+        if self._order is None:
+            self._order = tuple((s.module, s.mode) for s in self._by_module.values())
+        return self._order
+
+    def note(self, switch: Switch) -> bool:
+        """Remember a call; whether it put its module in another mode than the call before."""
+        before = self._by_module.pop(switch.module, None)
+        self._by_module[switch.module] = switch
+        self._order = None
+        if len(self._by_module) > _MANY_SWITCHES:
+            del self._by_module[next(iter(self._by_module))]
+        return before is None or before.mode is not switch.mode
 
 
 @dataclass(slots=True)
@@ -21,9 +55,7 @@ class Run:
     findings: Findings
     only_training: bool = False
     """Say nothing about a model that never trains (`pytest --trainlint`)."""
-    switches: list[Switch] = field(default_factory=list)
-    """Every outermost `train()` and `eval()` since the start, on any module."""
-    switch_count: int = 0
+    switches: Switches = field(default_factory=Switches)
     optimized: bool = False
     """Some optimizer holds parameters of the model."""
     trained: bool = False
@@ -54,9 +86,6 @@ class Run:
 
     def note(self, switch: Switch) -> None:
         """Remember a `train()` or `eval()`."""
-        self.switches.append(switch)
-        self.switch_count += 1
-        if len(self.switches) > _MANY_SWITCHES:
-            del self.switches[: _MANY_SWITCHES // 2]
         self.view.switched()
-        self.changed = True
+        if self.switches.note(switch):
+            self.changed = True

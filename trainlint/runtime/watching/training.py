@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainlint.runtime.expect import unmet
-from trainlint.runtime.judge import adapters, attributes
+from trainlint.runtime.judge import adapters, attributes, overrides
 from trainlint.runtime.judge.causes import is_root
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
@@ -83,6 +83,7 @@ class TrainingJudge:
         if not self._run.steps:
             found += attributes.misset(state)
             found += attributes.unregistered(state)
+            found += overrides.broken(state)
         return found
 
     def compare_ranks(self) -> list[Verdict]:
