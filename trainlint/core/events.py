@@ -47,6 +47,9 @@ class TrainStep(Event):
     losses: tuple[LossFacts, ...] = ()
     framework: str | None = None
     """`transformers.Trainer` and the like, when the step is inside it."""
+    modes_before: frozenset[Site] = frozenset()
+    """Where modes were set before the framework's loop began: its versions differ in whether
+    they put everything in train mode there."""
     checkpointing: Certainty = Certainty.NO
     """Gradient checkpointing is on, so that a loss of frozen parameters still requires grad."""
 

@@ -18,6 +18,7 @@ from trainlint.core.facts import Certainty
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
@@ -26,6 +27,9 @@ from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import calls_in
+from trainlint.libraries import LIBRARY
+from trainlint.libraries.spec import TrainerClass
+from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,11 @@ class Analysis:
 
 
 MAX_STEPS_OF_FILE = 30_000
-LIGHTNING_HOOKS = frozenset(
-    """forward training_step validation_step test_step predict_step configure_optimizers
-    on_train_start on_train_epoch_end on_validation_epoch_end train_dataloader val_dataloader
-    test_dataloader setup prepare_data
+LIGHTNING_HOOKS = LIGHTNING_LOOP.hooks | frozenset(
+    """forward test_step predict_step train_dataloader val_dataloader test_dataloader
+    predict_dataloader optimizer_step optimizer_zero_grad backward configure_gradient_clipping
+    lr_scheduler_step on_test_epoch_end validation_epoch_end test_epoch_end training_step_end
+    on_fit_end on_train_end on_save_checkpoint on_load_checkpoint teardown
     """.split()
 )
 
@@ -184,7 +189,9 @@ class Entries:
         if not methods:
             return
         if cls.is_lightning:
+            self._lightning(cls)
             methods = [m for m in methods if m.name not in LIGHTNING_HOOKS]
+        methods = self._trainer(cls, methods)
         called = {w for f in cls.methods.values() for w in f.words}
         entries = [m for m in methods if m.name not in called] or methods
         for method in entries:
@@ -197,6 +204,44 @@ class Entries:
             if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
                 continue
             self._method(cls, method)
+
+    def _lightning(self, cls: ClassInfo) -> None:
+        """A class that nothing here trains: its framework does, as it was made."""
+        step = cls.method(LIGHTNING_LOOP.step)
+        if not trainable(cls) or step is None or id(step.function) in self.executed:
+            return
+        if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
+            return
+        if any(cls is not other and cls in other.mro for other in self.info.classes.values()):
+            return
+
+        def start(run: Interpreter) -> None:
+            frame = self._frame(run)
+            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
+            made = self._instance(cls, run, State(), frame, call)
+            if made:
+                run.hooked.fit(made[0][1].oid, [st for st, _ in made])
+
+        self._root(start)
+
+    def _trainer(self, cls: ClassInfo, methods: list[ir.Function]) -> list[ir.Function]:
+        """A trainer's class that nothing here trains with; the methods that are left."""
+        own = [m for m in methods if m.name in OWN_STEPS]
+        if not own or not any(isinstance(LIBRARY.call(p), TrainerClass) for p in cls.externals):
+            return methods
+
+        def start(run: Interpreter) -> None:
+            frame = self._frame(run)
+            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
+            for state, trainer in self._instance(cls, run, State(), frame, call):
+                model = Ref(("param", frame.id, "model"))
+                state.heap[model.oid] = ModuleObject(library="transformers.PreTrainedModel")
+                state.attrs[trainer.oid, "model"] = model
+                run.names.given[model.oid] = "model"
+                run.trainers.steps(trainer, model, state)
+
+        self._root(start)
+        return [m for m in methods if m not in own]
 
     def _statements(self, cls: ClassInfo, method: ir.Function) -> None:
         """Run a `forward` for what its statements alone show; its calls are modelled elsewhere."""

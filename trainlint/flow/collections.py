@@ -26,6 +26,7 @@ from trainlint.flow.values import (
     NONE,
     Const,
     External,
+    Func,
     ObjectId,
     Ref,
     Tensor,
@@ -86,6 +87,12 @@ class Collections:
             if owner == value.oid:
                 state.attrs[other, name] = held
         return Ref(other)
+
+    def batch(self, method: Func) -> Ref:
+        """What a framework's loader gives to a method."""
+        ref = Ref(("batch", method.module.path, method.function.node))
+        self.data_items.add(ref.oid)
+        return ref
 
     def known_items(self, value: Value, state: State) -> tuple[Value, ...] | None:
         """The items of a list or tuple, if all are known."""

@@ -34,6 +34,7 @@ from trainlint.flow.frames import (
     Loop,
     Out,
 )
+from trainlint.flow.hooked import Hooked
 from trainlint.flow.ir import spelled
 from trainlint.flow.library_calls import LibraryCalls
 from trainlint.flow.models import Models
@@ -101,6 +102,7 @@ class Interpreter:
         self.training = Training(self, self.models)
         self.adapters = Adapters(self)
         self.trainers = Trainers(self)
+        self.hooked = Hooked(self)
         self.epochs = Epochs(self)
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
@@ -613,7 +615,7 @@ class Interpreter:
         self,
         loop: Loop,
         states: list[State],
-        body: ir.Block,
+        body: ir.Block | Callable[[list[State]], Out],
         frame: Frame,
         enter: Callable[[State], list[State]],
         exits: list[State] | None,
@@ -637,7 +639,7 @@ class Interpreter:
                     entered.extend(enter(st.copy()))
                 if not entered:
                     break
-                out = self.block(body, entered, frame)
+                out = body(entered) if callable(body) else self.block(body, entered, frame)
                 ends = list(out.on)
                 for kind, st, value in out.jumps:
                     match kind:

@@ -281,6 +281,8 @@ class LibraryCalls:
             case "spawn":
                 state = self.run.execution.callbacks(arguments, state, frame, node)
                 return [(state, NONE)]
+            case "lightning_cli":
+                return self.run.hooked.command_line(arguments, Place(state, frame, node))
             case "same_all":
                 if len(arguments.positional) > 1:
                     return [(state, TupleValue(arguments.positional[:2]))]

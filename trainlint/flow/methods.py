@@ -243,6 +243,9 @@ def _module(
     done = run.adapters.method(oid, name, arguments, state, frame, node, spelled_name)
     if done is not None:
         return done
+    done = run.hooked.method(oid, name, arguments, Place(state, frame, node))
+    if done is not None:
+        return done
     self_ref = Ref(oid)
     match name:
         case "train" | "eval":
@@ -723,11 +726,24 @@ def _role(
             return [(state, NONE)]
         case "ema":
             return [(state, run.fresh(state, frame, node))]
+        case "lightning_trainer":
+            return _lightning_trainer(run, name, arguments, state, frame, node)
         case _:
             done = run.trainers.method(oid, thing, name, arguments, Place(state, frame, node))
             if done is not None:
                 return done
             return run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+
+def _lightning_trainer(
+    run: Interpreter, name: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    """`fit` runs the model's hooks; validating, testing and predicting leave the modes alone."""
+    model = arguments.get("model", 0)
+    if not isinstance(model, Ref) or not run.hooked.runs(model.oid, state):
+        return run.calls.unknown_call(arguments, state, frame, node, havoc=name in ("fit", "tune"))
+    states = run.hooked.fit(model.oid, [state]) if name == "fit" else [state]
+    return [(st, NONE) for st in states]
 
 
 def _accelerator(
@@ -817,6 +833,11 @@ def _opaque(
             else:
                 run.training.promote(oid, state, spelled_name)
             return of_object(run, oid, name, arguments, state, frame, node)
+        case "add_param_group" if arguments.values:
+            # `self.trainer.optimizers[0]`: whichever optimizer it is, it holds more from now on.
+            for known, _ in state.optimizers():
+                state.update(known, groups=None)
+            return [(state, NONE)]
         case "step":
             return _opaque_step(run, oid, last, spelled_name, arguments, state, frame, node)
         case "scale" if isinstance(first, Tensor):

@@ -126,7 +126,9 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo) -> bool:
 
 
 def _is_own_network(func: object) -> bool:
-    """`self.netG`, called."""
+    """`self.netG`, called, or `self` itself, which then is a network."""
+    if isinstance(func, ir.Name):
+        return func.id == "self"
     return (
         isinstance(func, ir.Attribute)
         and isinstance(func.value, ir.Name)

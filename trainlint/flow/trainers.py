@@ -15,8 +15,11 @@ from trainlint.core.facts import (
     OptimizerFacts,
     Origin,
 )
+from trainlint.flow import ir
 from trainlint.flow.adapters import Config, Place
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.frames import Frame, Loop, Out
+from trainlint.flow.hooked import returned
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.state import LibraryObject, ListObject, ModuleObject, State
 from trainlint.flow.values import (
@@ -25,13 +28,17 @@ from trainlint.flow.values import (
     TRUE,
     Const,
     Forward,
+    Func,
     ObjectId,
     Ref,
+    Tensor,
+    TupleValue,
     Value,
     const,
 )
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
+from trainlint.libraries.trainers import EVALUATION_SETTINGS, OWN_STEPS
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Evaluated, Interpreter
@@ -101,7 +108,8 @@ class Trainers:
         links = self._links(spec, path, arguments, place)
         if not any(name == "model" for name, _ in links) and ("trainer", oid) in place.state.heap:
             return
-        place.state.heap["trainer", oid] = LibraryObject("trainer", path, links)
+        own = (*links, ("$self", Ref(oid)))
+        place.state.heap["trainer", oid] = LibraryObject("trainer", path, own)
         for name, value in links:
             if name in ("model", "args", "ref_model"):
                 place.state.attrs[oid, name] = value
@@ -168,7 +176,58 @@ class Trainers:
             checkpointing=self._checkpoints(model, state),
         )
         self.run.recorder.raise_event(event, self.run.rounds, state.decisions)
-        self._after(model, facts, place)
+        if thing.link("$self") is not None:
+            self.steps(thing.link("$self"), model, state)
+        self._after(model, facts, place, self._left(thing, state, place))
+
+    def steps(self, trainer: Value | None, model: Ref, state: State) -> None:
+        """What a trainer's class of the project does in a step, if it says so itself.
+
+        The library puts the model in train mode, calls `training_step`, which calls
+        `compute_loss`, runs backward on the result and steps.
+        """
+        cls = self.run.attributes.class_of(trainer, state) if trainer is not None else None
+        own = next((m for name in OWN_STEPS if cls and (m := cls.method(name))), None)
+        if own is None or not isinstance(trainer, Ref) or self.run.active.count(own.function):
+            return
+        loop = Loop("step", node=own.function.name_node)
+        home = Frame(self.run.module_frame(own.module), own.module)
+
+        def body(states: list[State]) -> Out:
+            return Out([after for st in states for after in self._step(own, trainer, model, st)])
+
+        self.run.rounds_of(loop, [state.copy()], body, home, lambda st: [st], None)
+
+    def _step(self, own: Func, trainer: Ref, model: Ref, state: State) -> list[State]:
+        run, function = self.run, own.function
+        home = Frame(run.module_frame(own.module), own.module)
+        node = ir.Call(ir.Name(function.name), (), function.name_node)
+        after: list[State] = []
+        for st in run.models.set_mode(
+            model.oid, Mode.TRAIN, state, home, node, cause=Cause.FRAMEWORK
+        ):
+            run.executed.add(id(function))
+            batch = run.collections.batch(own)
+            given = Arguments((trainer, model, batch), (("return_outputs", FALSE),), False)
+            for ended, result in run.execution.execute(own, given, st, home, node):
+                self._judge(own, result, ended, home)
+                after.append(ended)
+        return after
+
+    def _judge(self, own: Func, result: Value, state: State, home: Frame) -> None:
+        """The loss that a step computed: its graph, and the modes that its models ran in."""
+        loss = result.items[0] if isinstance(result, TupleValue) and result.items else result
+        if not isinstance(loss, Tensor):
+            return
+        node = returned(own.function)
+        if own.function.name == "compute_loss":
+            self.run.training.backward(loss, "the loss", state, home, node)
+        asked = [f for f in loss.forwards if f.facts.mode.cause is Cause.EXPLICIT_CALL]
+        models = tuple(f.facts for f in asked if f.facts.mode.mode is Mode.EVAL)
+        if models:
+            site = self.run.site(home, node)
+            event = TrainStep(site=site, when=self.run.when, step=site, models=models)
+            self.run.recorder.raise_event(event, self.run.rounds, state.decisions)
 
     def _facts(
         self, spec: sp.TrainerClass, thing: LibraryObject, model: Ref, state: State
@@ -241,7 +300,25 @@ class Trainers:
             elif given is not None:
                 self.run.adapters.activated.add((holder, None))
 
-    def _after(self, model: Ref, facts: ModelFacts, place: Place) -> None:
+    def _left(self, thing: LibraryObject, state: State, place: Place) -> ModeFact:
+        """The mode that `train()` leaves: its last step's, or that of an evaluation after it."""
+        args = thing.link("args")
+        found = state.heap.get(args.oid) if isinstance(args, Ref) else None
+        if not isinstance(found, LibraryObject) or found.link("**") is not None:
+            return ModeFact()
+        asked = [self._argument(thing, name, state) for name in EVALUATION_SETTINGS]
+        strategies = [a for a in asked if a is not None]
+        if not strategies:
+            note = "the trainer leaves the model in train mode"
+            origin = self.run.origin(place.frame, place.node, note)
+            return ModeFact(Mode.TRAIN, Cause.FRAMEWORK, origin)
+        if strategies == [const("epoch")]:
+            note = "the trainer evaluates after each epoch and leaves the model in eval mode"
+            origin = self.run.origin(place.frame, place.node, note)
+            return ModeFact(Mode.EVAL, Cause.FRAMEWORK, origin)
+        return ModeFact()
+
+    def _after(self, model: Ref, facts: ModelFacts, place: Place, left: ModeFact) -> None:
         state, site = place.state, self.run.site(place.frame, place.node)
         run = self.run
         run.adapters.use(model.oid, "it is trained here", place)
@@ -250,5 +327,5 @@ class Trainers:
         run.training.trained_models.setdefault(run.models.base(model.oid, state), trained)
         for part in run.models.reach(model.oid, state):
             if facts.managed:
-                state.update(part, flag=ModeFact(), part_eval=False, overridden=None)
+                state.update(part, flag=left, part_eval=False, overridden=None)
             state.update(part, trained=True)

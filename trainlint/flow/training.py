@@ -719,6 +719,7 @@ class Training:
         losses = tuple(
             self.loss_facts(t, "loss") for t in sorted(optimizer.pending, key=_tensor_order)
         )
+        owner = self.run.hooked.owner
         for made in forwards:
             self.trained_models.setdefault(
                 self.models.base(made.oid, state), Origin(backward, "trained here")
@@ -732,6 +733,8 @@ class Training:
                 optimizer=replace(facts, missing=missing, stale=stale),
                 losses=losses,
                 checkpointing=self._checkpointing(forwards, state),
+                framework=owner.framework if owner is not None else None,
+                modes_before=owner.before if owner is not None else frozenset(),
             ),
             self.run.rounds,
             state.decisions,

@@ -260,6 +260,39 @@ class TrainerClass:
     evaluations: tuple[str, ...] = ("evaluate", "predict")
 
 
+@dataclass(frozen=True, slots=True)
+class HookedLoop:
+    """A training loop that a framework runs over the hooks of a class, in this order.
+
+    `takes_batch`: the hooks whose first argument is what the loader gave.
+    `automatic`: the attribute that tells whether the framework clears, runs backward and steps.
+    `index`: the parameter of `step` that says for which of several optimizers it is called.
+    """
+
+    before: tuple[str, ...]
+    optimizers: str
+    start: tuple[str, ...]
+    epoch_start: tuple[str, ...]
+    batch_start: tuple[str, ...]
+    step: str
+    after_backward: tuple[str, ...]
+    batch_end: tuple[str, ...]
+    validation: tuple[str, ...]
+    epoch_end: tuple[str, ...]
+    takes_batch: tuple[str, ...]
+    automatic: str
+    index: str
+
+    @property
+    def hooks(self) -> frozenset[str]:
+        """All of them."""
+        groups = (
+            self.before, self.start, self.epoch_start, self.batch_start, self.after_backward,
+            self.batch_end, self.validation, self.epoch_end,
+        )  # fmt: skip
+        return frozenset((self.optimizers, self.step, *(h for group in groups for h in group)))
+
+
 Spec: TypeAlias = (
     Layer
     | Factory

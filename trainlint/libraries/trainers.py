@@ -1,6 +1,14 @@
 """Trainers: what they do to mode, gradients and the optimizer."""
 
-from trainlint.libraries.spec import Settings, Spec, Table, TrainerClass
+from trainlint.libraries.spec import (
+    HookedLoop,
+    Operation,
+    Role,
+    Settings,
+    Spec,
+    Table,
+    TrainerClass,
+)
 
 _TRL = (
     "SFT DPO Reward KTO RLOO GRPO ORPO CPO BCO GKD OnlineDPO XPO NashMD IterativeSFT PRM"
@@ -54,8 +62,65 @@ _TRL_TABLE: dict[str, Spec] = {
     },
 }
 
+EVALUATION_SETTINGS = ("eval_strategy", "evaluation_strategy", "do_eval", "eval_on_start")
+"""Settings of `TrainingArguments` without which `train()` evaluates nothing."""
+
+OWN_STEPS = ("training_step", "compute_loss")
+"""Methods of `transformers.Trainer` that a class derives from it to override; the outer first."""
+
+LIGHTNING_LOOP = HookedLoop(
+    before=("prepare_data", "setup", "configure_sharded_model", "configure_model"),
+    optimizers="configure_optimizers",
+    start=("on_fit_start", "on_train_start"),
+    epoch_start=("on_train_epoch_start",),
+    batch_start=("on_train_batch_start",),
+    step="training_step",
+    after_backward=("on_after_backward", "on_before_optimizer_step"),
+    batch_end=("on_train_batch_end",),
+    validation=(
+        "on_validation_start",
+        "on_validation_epoch_start",
+        "on_validation_batch_start",
+        "validation_step",
+        "on_validation_batch_end",
+        "on_validation_epoch_end",
+        "on_validation_end",
+    ),
+    epoch_end=("training_epoch_end", "on_train_epoch_end"),
+    takes_batch=("training_step", "validation_step", "on_train_batch_start"),
+    automatic="automatic_optimization",
+    index="optimizer_idx",
+)
+"""The order of Lightning 2.6; `tests/contracts/test_lightning.py` watches it."""
+
+LIGHTNING_METHODS = {
+    "manual_backward": "backward",
+    "optimizers": "optimizers",
+    "freeze": "freeze",
+    "unfreeze": "unfreeze",
+    **dict.fromkeys(
+        (
+            "log log_dict lr_schedulers lr_scheduler_step save_hyperparameters print all_gather"
+            " toggle_optimizer untoggle_optimizer clip_gradients"
+        ).split(),
+        "look",
+    ),
+}
+"""What a LightningModule's own methods do."""
+
+_LIGHTNING: dict[str, Spec] = {
+    **{
+        f"{place}.Trainer": Role("lightning_trainer")
+        for place in ("lightning", "lightning.pytorch", "pytorch_lightning")
+    },
+    **{
+        f"{place}.cli.LightningCLI": Operation("lightning_cli", "model_class")
+        for place in ("lightning.pytorch", "pytorch_lightning")
+    },
+}
+
 TRAINERS = Table(
-    calls={**_HUGGINGFACE, **_TRL_TABLE},
+    calls={**_HUGGINGFACE, **_TRL_TABLE, **_LIGHTNING},
     aliases=(
         ("transformers.trainer.Trainer", "transformers.Trainer"),
         ("transformers.trainer_seq2seq.Seq2SeqTrainer", "transformers.Seq2SeqTrainer"),

@@ -64,7 +64,15 @@ class BackwardUnderNoGrad(
 
     message = "{loss} is computed with gradients off{when}: backward reaches no parameter"
     on = (Backward,)
-    triggers = (b"no_grad", b"inference_mode", b"grad_enabled", b"backward", b"train", b".fit(")
+    triggers = (
+        b"Trainer",
+        b"no_grad",
+        b"inference_mode",
+        b"grad_enabled",
+        b"backward",
+        b"train",
+        b".fit(",
+    )
     live = True
 
     def check(self, event: Backward) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ class LossDetached(Rule[Backward], code="TL212", name="loss-detached", severity=
 
     message = "{loss} is cut from its graph by `{cut}`{when}: backward reaches no parameter"
     on = (Backward,)
-    triggers = (b"backward", b"train", b".fit(")
+    triggers = (b"Trainer", b"backward", b"train", b".fit(")
     live = True
 
     def check(self, event: Backward) -> Iterator[Finding]:

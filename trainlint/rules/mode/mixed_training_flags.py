@@ -9,7 +9,12 @@ from trainlint.core.events import Evaluation, TrainStep
 from trainlint.core.facts import Cause, Certainty, Mode, ModelFacts, Origin, PartFact
 from trainlint.core.rule import Finding, Rule
 from trainlint.rules.mode.evaluation import is_relied_on
-from trainlint.rules.mode.sensitivity import eval_where_it_matters, stray_parts, weighed
+from trainlint.rules.mode.sensitivity import (
+    as_versions_differ,
+    eval_where_it_matters,
+    stray_parts,
+    weighed,
+)
 from trainlint.rules.wording import listed
 
 
@@ -71,7 +76,17 @@ class MixedTrainingFlags(
 
     message = "`{model}` is {done} with {parts} in eval mode and the rest in train mode{when}"
     on = (TrainStep, Evaluation)
-    triggers = (b"backward", b"train", b".fit(", b".step(", b"optim", b"eval", b"peft", b"no_grad")
+    triggers = (
+        b"Trainer",
+        b"backward",
+        b"train",
+        b".fit(",
+        b".step(",
+        b"optim",
+        b"eval",
+        b"peft",
+        b"no_grad",
+    )
     live = True
 
     def check(self, event: TrainStep | Evaluation) -> Iterator[Finding]:
@@ -96,6 +111,8 @@ class MixedTrainingFlags(
             parts=listed(tuple(part.name for part in parts)),
             when=event.when,
         )
+        if isinstance(event, TrainStep):
+            finding = as_versions_differ(finding, event, parts[0].mode)
         switch = "train" if done == "trained" else "eval"
         finding = finding.because(*(part.mode.origin for part in parts), _mixer(model))
         yield weighed(

@@ -75,7 +75,7 @@ class ReferenceModelInTrainMode(
 
     message = "`{model}` gives targets to `{student}` in train mode{when}: {harm}"
     on = (ReferenceForward,)
-    triggers = (b"backward", b"train", b".fit(", b".step(", b"optim")
+    triggers = (b"Trainer", b"backward", b"train", b".fit(", b".step(", b"optim")
     live = True
 
     def check(self, event: ReferenceForward) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainlint.core.diagnostic import Severity
+from trainlint.core.events import TrainStep
 from trainlint.core.facts import Cause, Certainty, Mode, ModeFact, ModelFacts, PartFact, Share
 from trainlint.core.rule import Finding
 from trainlint.rules.wording import listed
@@ -13,6 +14,18 @@ _STATISTICS = ("BatchNorm", "InstanceNorm", "SyncBatchNorm")
 def weighed(finding: Finding, sensitive: Certainty) -> Finding:
     """The finding as information where no layer behaves differently in the two modes."""
     return finding.at(Severity.INFO) if sensitive is Certainty.NO else finding
+
+
+def as_versions_differ(finding: Finding, event: TrainStep, mode: ModeFact) -> Finding:
+    """A mode from before the framework's loop, which Lightning keeps since 2.2.
+
+    Before it put everything in train mode where the loop begins, and under its old name either
+    version may be installed: then it is information.
+    """
+    if mode.origin is None or mode.origin.site not in event.modes_before:
+        return finding
+    old = event.framework == "pytorch_lightning"
+    return finding.at(Severity.INFO if old else Severity.WARNING)
 
 
 def harm_in_train_mode(model: ModelFacts) -> str:

@@ -8,7 +8,12 @@ from trainlint.core.diagnostic import Severity
 from trainlint.core.events import TrainStep
 from trainlint.core.facts import Cause, Certainty, ModeFact, ModelFacts, Share
 from trainlint.core.rule import Finding, Rule
-from trainlint.rules.mode.sensitivity import eval_where_it_matters, only_statistics, weighed
+from trainlint.rules.mode.sensitivity import (
+    as_versions_differ,
+    eval_where_it_matters,
+    only_statistics,
+    weighed,
+)
 
 
 class TrainInEvalMode(
@@ -86,7 +91,7 @@ class TrainInEvalMode(
 
     message = "`{model}` is trained in eval mode{when}: {story}"
     on = (TrainStep,)
-    triggers = (b"backward", b"train", b".fit(", b".step(", b"optim")
+    triggers = (b"Trainer", b"backward", b"train", b".fit(", b".step(", b"optim")
     live = True
 
     def check(self, event: TrainStep) -> Iterator[Finding]:
@@ -100,6 +105,7 @@ class TrainInEvalMode(
             finding = finding.because(mode.origin).mend(
                 f"call `{model.name}.train()` where each epoch of training begins"
             )
+            finding = as_versions_differ(finding, event, mode)
             yield _as_meant(weighed(finding, model.sensitive), model, mode)
 
 
@@ -125,6 +131,8 @@ def _story(model: ModelFacts, mode: ModeFact) -> str:
         return f"it comes from the library in eval mode and {never}"
     if mode.cause is Cause.PEFT_LOADED_FROZEN:
         return f"loading the adapter put it in eval mode and {never}"
+    if mode.cause is Cause.FRAMEWORK:
+        return f"the trainer leaves it in eval mode and {never}"
     if mode.by:
         return f"`{mode.by}` leaves it in eval mode and {never} before the next step"
     return f"`eval()` was called and {never} before the step"
