@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from trainlint.core.events import (
@@ -18,11 +18,12 @@ from trainlint.core.facts import Certainty
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS
 from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
-from trainlint.flow.relevance import Relevance
+from trainlint.flow.relevance import PROTOCOL_WORDS, Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
@@ -41,7 +42,7 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
 
-MAX_STEPS_OF_FILE = 30_000
+MAX_STEPS_OF_FILE = 60_000
 LIGHTNING_HOOKS = LIGHTNING_LOOP.hooks | frozenset(
     """forward test_step predict_step train_dataloader val_dataloader test_dataloader
     predict_dataloader optimizer_step optimizer_zero_grad backward configure_gradient_clipping
@@ -111,6 +112,7 @@ class Entries:
         self.recorder = recorder
         self.semantics = semantics
         self.relevance = Relevance()
+        self.protocol = Relevance(PROTOCOL_WORDS)
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.notes: list[str] = []
@@ -126,21 +128,24 @@ class Entries:
             if isinstance(statement, ir.Function):
                 self._function(Func(statement, self.info))
 
-    def _root(self, start: object) -> None:
+    def _root(self, *starts: Callable[[Interpreter], None]) -> None:
+        """Run the entries of one object, each from the same beginning, and judge them together."""
         run = Interpreter(self.project, self.recorder, self.relevance, self.semantics)
-        run.max_steps = min(run.max_steps, max(self.steps_left, 0))
         run.executed = self.executed
         run.instantiated = self.instantiated
         complete = True
-        try:
-            start(run)  # type: ignore[operator]
-        except BudgetExceeded:
-            complete = False
-            self.notes.append(f"{self.info.path}: the analysis stopped at its budget")
-        except RecursionError:
-            complete = False
-            self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")
-        self.steps_left -= run.steps
+        for start in starts:
+            run.allow(min(MAX_STEPS, max(self.steps_left, 0)))
+            before = run.steps
+            try:
+                start(run)
+            except BudgetExceeded:
+                complete = False
+                self.notes.append(f"{self.info.path}: the analysis stopped at its budget")
+            except RecursionError:
+                complete = False
+                self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")
+            self.steps_left -= run.steps - before
         finish(run, complete)
 
     def _frame(self, run: Interpreter) -> Frame:
@@ -194,16 +199,25 @@ class Entries:
         methods = self._trainer(cls, methods)
         called = {w for f in cls.methods.values() for w in f.words}
         entries = [m for m in methods if m.name not in called] or methods
-        for method in entries:
-            if method.name in ("forward", "train", "eval") and cls.is_module:
-                if method.name == "forward" and method.words & STATEMENT_WORDS:
-                    self._statements(cls, method)
-                continue
-            if id(method) in self.executed or not self.relevance.matters(method, cls.module):
-                continue
-            if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
-                continue
-            self._method(cls, method)
+        if cls.is_module:
+            looked_at = [m for m in entries if m.name == "forward" and m.words & STATEMENT_WORDS]
+            entries = [m for m in entries if m.name not in ("forward", "train", "eval")]
+        else:
+            looked_at = []
+        if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
+            entries = []
+        entries = [m for m in entries if self.relevance.matters(m, cls.module)]
+        judged = [m for m in entries if self.protocol.matters(m, cls.module)]
+        self._statements(cls, [*looked_at, *(m for m in entries if m not in judged)])
+        if not judged:
+            return
+        if _leaves_modes_alone(cls):
+            instance = _Instance(cls)
+            self._root(*(self._method(instance, method) for method in judged))
+        else:
+            # Whoever calls these may switch the mode in between.
+            for method in judged:
+                self._root(self._method(_Instance(cls), method))
 
     def _lightning(self, cls: ClassInfo) -> None:
         """A class that nothing here trains: its framework does, as it was made."""
@@ -217,8 +231,7 @@ class Entries:
 
         def start(run: Interpreter) -> None:
             frame = self._frame(run)
-            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
-            made = self._instance(cls, run, State(), frame, call)
+            made = _Instance(cls).copies(run, frame)
             if made:
                 run.hooked.fit(made[0][1].oid, [st for st, _ in made])
 
@@ -232,8 +245,7 @@ class Entries:
 
         def start(run: Interpreter) -> None:
             frame = self._frame(run)
-            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
-            for state, trainer in self._instance(cls, run, State(), frame, call):
+            for state, trainer in _Instance(cls).copies(run, frame):
                 model = Ref(("param", frame.id, "model"))
                 state.heap[model.oid] = ModuleObject(library="transformers.PreTrainedModel")
                 state.attrs[trainer.oid, "model"] = model
@@ -243,39 +255,64 @@ class Entries:
         self._root(start)
         return [m for m in methods if m not in own]
 
-    def _statements(self, cls: ClassInfo, method: ir.Function) -> None:
-        """Run a `forward` for what its statements alone show; its calls are modelled elsewhere."""
+    def _statements(self, cls: ClassInfo, methods: list[ir.Function]) -> None:
+        """Run methods for what their statements alone show; their calls are not followed."""
+        if not methods:
+            return
         heard = self.recorder
         self.recorder = heard.only(
             (AttributeAssigned, BareReference, ContextNotCalled, DiscardedCall)
         )
+        instance = _Instance(cls, max_depth=1)
         try:
-            self._method(cls, method)
+            self._root(*(self._method(instance, method) for method in methods))
         finally:
             self.recorder = heard
 
-    def _method(self, cls: ClassInfo, method: ir.Function) -> None:
+    def _method(self, made: _Instance, method: ir.Function) -> Callable[[Interpreter], None]:
         def start(run: Interpreter) -> None:
+            if id(method) in self.executed:
+                return
             frame = self._frame(run)
-            state = State()
-            call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
-            for st, instance in self._instance(cls, run, state, frame, call):
-                for st2, bound in run.attributes.attribute(
-                    instance, method.name, st, frame, ir.Attribute(ir.Name("self"), method.name)
+            for state, instance in made.copies(run, frame):
+                read = ir.Attribute(ir.Name("self"), method.name)
+                for st, bound in run.attributes.attribute(
+                    instance, method.name, state, frame, read
                 ):
-                    inner = ir.Call(ir.Name(method.name), (), method.name_node)
-                    for st3, result in run.calls.call(
-                        bound, Arguments(complete=False), st2, frame, inner
+                    call = ir.Call(ir.Name(method.name), (), method.name_node)
+                    for st2, result in run.calls.call(
+                        bound, Arguments(complete=False), st, frame, call
                     ):
-                        run.escapes.escape(result, st3)
+                        run.escapes.escape(result, st2)
 
-        self._root(start)
+        return start
 
-    @staticmethod
-    def _instance(
-        cls: ClassInfo, run: Interpreter, state: State, frame: Frame, call: ir.Call
-    ) -> list[tuple[State, Ref]]:
-        made = run.execution.instantiate(cls, Arguments(complete=False), state, frame, call)
+
+def _leaves_modes_alone(cls: ClassInfo) -> bool:
+    """Whether no method of a class, its unknown bases included, switches a mode."""
+    words = {w for f in cls.methods.values() for w in f.words}
+    return not cls.externals and not words & {"eval", "train"}
+
+
+@dataclass(slots=True)
+class _Instance:
+    """An instance of a class that nobody here makes; its constructor runs once."""
+
+    cls: ClassInfo
+    max_depth: int = MAX_DEPTH
+    made: list[tuple[State, Ref]] | None = None
+
+    def copies(self, run: Interpreter, frame: Frame) -> list[tuple[State, Ref]]:
+        """The states after the constructor, to be changed by whoever takes them."""
+        run.max_depth = self.max_depth
+        if self.made is None:
+            self.made = self._make(run, frame)
+        return [(state.copy(), ref) for state, ref in self.made]
+
+    def _make(self, run: Interpreter, frame: Frame) -> list[tuple[State, Ref]]:
+        cls = self.cls
+        call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
+        made = run.execution.instantiate(cls, Arguments(complete=False), State(), frame, call)
         states, _ = join(st for st, _ in made)
         refs = [ref for _, ref in made if isinstance(ref, Ref)]
         if not refs:

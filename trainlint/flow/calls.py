@@ -84,6 +84,7 @@ class Calls:
     def call_expression(self, e: ir.Call, state: State, frame: Frame) -> Evaluated:
         """Evaluate a call's function and arguments, then call."""
         results: Evaluated = []
+        self.run.take_step()
         if isinstance(e.func, ir.Attribute) and e.func.attr in PROTOCOL_CALLS:
             self.run.reached.add(id(e))
         plain = tuple(a.value for a in e.args)
@@ -91,7 +92,7 @@ class Calls:
             for st2, values in self.run.eval_all(plain, st, frame):
                 arguments = self._arguments(e, values, st2)
                 results.extend(self.call(func, arguments, st2, frame, e))
-        return results
+        return self.run.bounded(results)
 
     def _arguments(self, e: ir.Call, values: tuple[Value, ...], state: State) -> Arguments:
         positional: list[Value] = []

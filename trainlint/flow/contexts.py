@@ -13,7 +13,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.frames import MAX_DEPTH, Frame
+from trainlint.flow.frames import Frame
 from trainlint.flow.ir import spelled
 from trainlint.flow.state import (
     ContextObject,
@@ -80,7 +80,7 @@ class Contexts:
         if not isinstance(call, Partial) or not isinstance(call.func, Func):
             return body([state], None)
         func = call.func
-        if self.run.depth >= MAX_DEPTH or self.run.active.count(func.function) >= 2:
+        if self.run.depth >= self.run.max_depth or self.run.active.count(func.function) >= 2:
             return body([state], None)
         self.run.executed.add(id(func.function))
         arguments = Arguments(call.args, call.keywords)

@@ -15,7 +15,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments, bind
-from trainlint.flow.frames import MAX_DEPTH, Frame
+from trainlint.flow.frames import Frame
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
@@ -82,7 +82,7 @@ class Execution:
             )
             return [(state, ref)]
         recursive = self.run.active.count(function) >= 2
-        if recursive or self.run.depth >= MAX_DEPTH:
+        if recursive or self.run.depth >= self.run.max_depth:
             return self.run.calls.unknown_call(arguments, state, frame, node)
         self.run.executed.add(id(function))
         if not self.run.relevance.matters(function, func.module) and not self._uses_up(
@@ -244,9 +244,11 @@ class Execution:
     ) -> Evaluated:
         """Make an instance of a class of the project."""
         self.run.instantiated.add(id(info.node))
+        known = len(self.run.made)
         ref = self.run.fresh(state, frame, node)
-        for key in [k for k in state.attrs if k[0] == ref.oid]:
-            del state.attrs[key]
+        if len(self.run.made) == known:  # the node has made one before
+            for key in [k for k in state.attrs if k[0] == ref.oid]:
+                del state.attrs[key]
         if info.is_module:
             state.heap[ref.oid] = ModuleObject(
                 cls=info,
@@ -271,6 +273,8 @@ class Execution:
             base = next((b for b in sorted(info.externals) if LIBRARY.call(b) is not None), None)
             if base is not None and info.is_module:
                 self.run.library.add_parts(ref.oid, arguments, state, frame, node)
+            return [(state, ref)]
+        if self.run.depth >= self.run.max_depth:
             return [(state, ref)]
         results = self.execute(constructor, arguments.with_first(ref), state, frame, node)
         self.run.executed.add(id(constructor.function))

@@ -22,8 +22,8 @@ from trainlint.flow.values import (
 MAX_DEPTH = 14
 MAX_ROUNDS = 4
 MAX_UNROLLED = 8
-MAX_STEPS = 12_000
-GENEROUS_STEPS = 1_500
+MAX_STEPS = 24_000
+GENEROUS_STEPS = 3_000
 """After that many statements fewer disjuncts are kept."""
 MAX_KEY = 60
 

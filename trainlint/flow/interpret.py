@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from trainlint.core.events import BareReference, ContextNotCalled
 from trainlint.core.facts import Origin, Site
@@ -24,6 +25,7 @@ from trainlint.flow.execution import Execution
 from trainlint.flow.frames import (
     BUILTINS,
     GENEROUS_STEPS,
+    MAX_DEPTH,
     MAX_KEY,
     MAX_ROUNDS,
     MAX_STEPS,
@@ -74,6 +76,8 @@ from trainlint.flow.values import (
     const,
 )
 
+T = TypeVar("T")
+
 
 class Interpreter:
     """Interprets one root: a module's top level, a function or a class nobody calls."""
@@ -107,7 +111,9 @@ class Interpreter:
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
         self.depth = 0
+        self.max_depth = MAX_DEPTH
         self.steps = 0
+        self.began = 0
         self.max_steps = MAX_STEPS
         self.active: list[ir.Function] = []
         self.executed: set[int] = set()
@@ -115,9 +121,13 @@ class Interpreter:
         self.truncated = False
         self.entered: dict[int, tuple[ir.Statement, ...]] = {}
         """The bodies of functions and files that were interpreted."""
+        self.made: set[ObjectId] = set()
+        """The objects that a node has made on some path."""
         self.reached: set[int] = set()
         """Calls of `step` and `backward` that were interpreted on some path."""
         self.parameter_loops: list[int] = []
+        self.seen: dict[tuple[int, FrameId], set[tuple[object, ...]]] = {}
+        """The states in which the rounds of a loop began, also in earlier rounds around it."""
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""
 
@@ -134,6 +144,9 @@ class Interpreter:
     def fresh(self, state: State, frame: Frame, node: ir.Node, tag: str = "new") -> Ref:
         """The opaque object that a node makes; what was known of an earlier one is dropped."""
         oid = (tag, frame.module.path, node.node, frame.id)
+        if oid not in self.made:  # nothing can be known of it
+            self.made.add(oid)
+            return Ref(oid)
         state.forget(oid)
         if oid in state.heap:
             if isinstance(state.heap[oid], ModuleObject):
@@ -178,22 +191,44 @@ class Interpreter:
         """Merge what is equal and bound the rest, the more tightly the longer it takes."""
         kept, dropped = join(states, self._limit())
         for state in dropped:
-            self.truncated = True
-            # A backward that would have followed in the dropped state is not seen any more.
-            for value in (*state.vars.values(), *state.attrs.values()):
-                self.escapes.escape(value, state)
+            self._drop(state)
         return kept
 
-    def _limit(self) -> int:
-        if self.steps < GENEROUS_STEPS:
-            return MAX_DISJUNCTS
-        return MAX_DISJUNCTS // 2 if self.steps < 2 * GENEROUS_STEPS else MAX_DISJUNCTS // 4
+    def bounded(self, results: list[tuple[State, T]]) -> list[tuple[State, T]]:
+        """What several outcomes of an expression go on with; the likeliest, where they are many."""
+        if len(results) <= MAX_DISJUNCTS:
+            return results
+        results.sort(key=lambda result: len(result[0].decisions))
+        for state, _ in results[MAX_DISJUNCTS:]:
+            self._drop(state)
+        return results[:MAX_DISJUNCTS]
 
-    def statement(self, s: ir.Statement, state: State, frame: Frame) -> Out:
-        """Run one statement on one disjunct."""
+    def _drop(self, state: State) -> None:
+        """Follow a state no further: a backward that would have followed there is not seen."""
+        self.truncated = True
+        for value in (*state.vars.values(), *state.attrs.values()):
+            self.escapes.escape(value, state)
+
+    def allow(self, steps: int) -> None:
+        """Begin another entry, with a budget of its own."""
+        self.began = self.steps
+        self.max_steps = self.steps + steps
+
+    def take_step(self) -> None:
+        """Count a statement or a call; raises `BudgetExceeded`."""
         self.steps += 1
         if self.steps > self.max_steps:
             raise BudgetExceeded
+
+    def _limit(self) -> int:
+        taken = self.steps - self.began
+        if taken < GENEROUS_STEPS:
+            return MAX_DISJUNCTS
+        return MAX_DISJUNCTS // 2 if taken < 2 * GENEROUS_STEPS else MAX_DISJUNCTS // 4
+
+    def statement(self, s: ir.Statement, state: State, frame: Frame) -> Out:
+        """Run one statement on one disjunct."""
+        self.take_step()
         match s:
             case ir.Expression():
                 return self.expression_statement(s, state, frame)
@@ -388,6 +423,8 @@ class Interpreter:
             (yes if truth else no).append(st)
             if key is not None:
                 keys.append(key)
+        if len(yes) + len(no) > MAX_DISJUNCTS:
+            yes, no = self.join(yes), self.join(no)
         return yes, no, (keys[0] if keys and yes and no else None)
 
     def truths(
@@ -419,7 +456,7 @@ class Interpreter:
                         yield st2, truth, both
                     else:
                         after.append((st2, both))
-            going = after
+            going = self.bounded(after)
 
     def truth_of(self, value: Value, state: State) -> Iterator[tuple[State, bool, Hashable]]:
         """Whether a value is true; both, with the assumption noted, if nothing tells."""
@@ -627,7 +664,7 @@ class Interpreter:
         """
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
         left: list[State] = []
-        seen: set[tuple[object, ...]] = set()
+        seen = self.seen.setdefault((loop.node, frame.id), set())
         self.loops.append(loop)
         try:
             for number in range(1, MAX_ROUNDS + 1):
@@ -933,7 +970,8 @@ class Interpreter:
                     else:
                         values.append(value)
                         after.append((st2, values))
-            results = after
+            # Each of a hundred conditional items may split the state in two.
+            results = self.bounded(after)
         return [(st, tuple(values)) for st, values in results]
 
     def eval(self, e: ir.Expr, state: State, frame: Frame) -> Evaluated:
@@ -950,7 +988,7 @@ class Interpreter:
                 results: Evaluated = []
                 for st, thing in self.eval(owner, state, frame):
                     results.extend(self.attributes.attribute(thing, attr, st, frame, e))
-                return results
+                return self.bounded(results)
             case ir.Call():
                 return self.calls.call_expression(e, state, frame)
             case ir.Compare():
@@ -1026,8 +1064,8 @@ class Interpreter:
                         continue
                     for st3, truth, _ in self.truth_of(value, st2):
                         (done if truth is stops else after).append((st3, value))
-            going = after
-        return done
+            going = self.bounded(after)
+        return self.bounded(done)
 
     def _compare(self, e: ir.Compare, state: State, frame: Frame) -> Evaluated:
         results: Evaluated = []

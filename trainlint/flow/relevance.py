@@ -28,6 +28,17 @@ DOMAIN_WORDS = frozenset(
     """.split()
 )
 
+PROTOCOL_WORDS = frozenset(
+    """
+    train eval backward step zero_grad no_grad inference_mode set_grad_enabled enable_grad
+    optim optimizer optimizers from_pretrained load_adapter set_adapter add_adapter merge_adapter
+    merge_and_unload unload disable_adapter disable_adapters get_peft_model inject_adapter_in_model
+    prepare_model_for_kbit_training manual_backward clip_grad_norm_ clip_grad_norm unscale_
+    GradScaler autograd grad fit Trainer
+    """.split()
+)
+"""What begins, ends or breaks a step of training; without one of these nothing is trained."""
+
 _BUILTINS = frozenset(dir(builtins))
 
 
