@@ -78,13 +78,60 @@ def _images(model: Any, optimizer: Any) -> None:
     image_step(model, optimizer, 5)
 
 
+def _images_amp(model: Any, optimizer: Any) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+    for step in range(5):
+        x, y = images(step)
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(x), y)
+        scaler.scale(loss * (float("inf") if step == 2 else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def _images_accumulate(model: Any, optimizer: Any) -> None:
+    for step in range(9):
+        x, y = images(step)
+        (nn.functional.cross_entropy(model(x), y) / 3).backward()
+        if step % 3 == 2:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def _images_checkpoint(model: Any, optimizer: Any) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    for step in range(4):
+        x, y = images(step)
+        optimizer.zero_grad()
+        hidden = checkpoint(model.backbone, x, use_reentrant=False)
+        nn.functional.cross_entropy(model.head(hidden), y).backward()
+        optimizer.step()
+
+
+def _compiled(train: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def run(model: Any, optimizer: Any) -> None:
+        import torch._dynamo
+
+        torch._dynamo.reset()
+        train(torch.compile(model, backend="aot_eager"), optimizer)
+
+    return run
+
+
 CASES: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], None]]] = {
     "lora": (lora, _plain),
     "lora, amp with a skipped step": (lora, _amp),
     "lora, accumulation": (lora, _accumulate),
     "lora, checkpointing": (lora, _checkpoint),
     "lora, reentrant checkpointing": (lora, _checkpoint_reentrant),
+    "lora, compiled": (lora, _compiled(_plain)),
     "batchnorm": (convnet, _images),
+    "batchnorm, amp with a skipped step": (convnet, _images_amp),
+    "batchnorm, accumulation": (convnet, _images_accumulate),
+    "batchnorm, checkpointing": (convnet, _images_checkpoint),
+    "batchnorm, compiled": (convnet, _compiled(_images)),
 }
 
 
@@ -97,7 +144,12 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+_SLOW = ("lora, compiled",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in CASES]
+)
 def test_results_are_bit_identical_with_and_without_a_watch(name: str) -> None:
     build, train = CASES[name]
 
@@ -203,6 +255,41 @@ def test_a_forward_that_raises_does_not_confuse_the_next() -> None:
     assert run.report.steps == 4
 
 
+class Interrupted(nn.Module):
+    """A model in whose forward the user presses Ctrl-C once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.pressed = convnet(), False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.pressed:
+            self.pressed = False
+            raise KeyboardInterrupt
+        out: torch.Tensor = self.net(x)
+        return out
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_an_interrupt_inside_forward_hides_nothing_that_follows(evaluating: bool) -> None:
+    """Torch calls no hook for it, not even those registered with `always_call`."""
+    model = Interrupted()
+    optimizer = adamw(model)
+    dropout = nn.functional.dropout
+    with watch(model, optimizer) as run:
+        image_step(model, optimizer)
+        model.train(not evaluating)
+        model.pressed = True
+        with pytest.raises(KeyboardInterrupt), torch.set_grad_enabled(not evaluating):
+            model(images()[0])
+        model.eval()
+        with pytest.raises(TrainingStateError) as caught:
+            image_step(model, optimizer)
+    assert caught.value.violations[0].code == "TL101"
+    assert run.report.steps == 1
+    assert nn.functional.dropout is dropout
+
+
 def test_nested_and_repeated_watches() -> None:
     model = lora()
     optimizer = adamw(model)
@@ -288,6 +375,77 @@ def test_threads_that_train_two_models_at_once_do_not_mix() -> None:
     assert results["healthy"].ok
     assert results["healthy too"].ok
     assert {r.steps for r in results.values()} == {8}
+
+
+def test_threads_that_evaluate_two_models_at_once_leave_no_stand_in() -> None:
+    dropout = nn.functional.dropout
+    meet = threading.Barrier(2)
+
+    class Meeting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            meet.wait(20)  # both are inside, and end one after the other
+            out: torch.Tensor = self.layer(x)
+            return out
+
+    def work() -> None:
+        model = Meeting().eval()
+        with watch(model) as run, torch.no_grad():
+            model(images()[0])
+        assert run.report.violations == []
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert nn.functional.dropout is dropout
+
+
+def test_a_trainer_that_calls_train_before_each_step_is_not_observed_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trainlint.runtime import observe
+    from trainlint.runtime.watching import model_view
+
+    looks = []
+    monkeypatch.setattr(model_view, "observe", lambda model: looks.append(1) or observe(model))
+    model = convnet()
+    model.backbone.requires_grad_(False)
+    optimizer = adamw(model)
+    counts = []
+    with watch(model, optimizer):
+        for step in range(20):
+            model.train()
+            model.backbone.eval()
+            image_step(model, optimizer, step)
+            counts.append(len(looks))
+    assert counts[4] == counts[-1]
+
+
+@pytest.mark.slow
+def test_a_lora_model_compiled_gets_no_graph_break_that_it_would_not_have() -> None:
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    def breaks(watched: bool) -> tuple[dict[str, int], int]:
+        torch._dynamo.reset()
+        counters.clear()
+        model = lora()
+        optimizer = adamw(model)
+        compiled = torch.compile(model, backend="aot_eager")
+        if watched:
+            with watch(compiled, optimizer) as run:
+                _plain(compiled, optimizer)
+            assert run.report.ok
+        else:
+            _plain(compiled, optimizer)
+        return dict(counters["graph_break"]), counters["stats"]["unique_graphs"]
+
+    assert breaks(True) == breaks(False)
 
 
 @pytest.mark.parametrize("watched", ["wrapper", "inner"])

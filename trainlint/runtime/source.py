@@ -42,24 +42,35 @@ class Caller(NamedTuple):
     """`package.function` of the library frames passed, innermost first."""
 
 
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 def _library(frame: FrameType) -> bool:
     code = frame.f_code
     known = _INSIDE.get(code)
     if known is None:
         if len(_INSIDE) > 20_000:
             _INSIDE.clear()
-        name = str(frame.f_globals.get("__name__", ""))
-        known = name.partition(".")[0] in LIBRARIES or code.co_filename.startswith("<frozen")
+        known = _package(frame) in LIBRARIES or code.co_filename.startswith("<frozen")
         _INSIDE[code] = known
     return known
 
 
-def depth() -> int:
-    """How many frames are above the caller's."""
-    frame, count = sys._getframe(1), 0
-    while frame.f_back is not None:
-        frame, count = frame.f_back, count + 1
-    return count
+def calling() -> FrameType:
+    """The nearest frame that is not trainlint's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _package(frame) == "trainlint":
+        frame = frame.f_back
+    return frame
+
+
+def runs(wanted: FrameType) -> bool:
+    """Whether the current thread is still inside this frame."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not wanted:
+        frame = frame.f_back
+    return frame is not None
 
 
 def where(depth: int = 1) -> str | None:
@@ -85,8 +96,7 @@ def caller(depth: int = 1) -> Caller:
     frame: FrameType | None = sys._getframe(depth)
     through: list[str] = []
     while frame is not None and _library(frame):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        through.append(f"{package}.{frame.f_code.co_name}")
+        through.append(f"{_package(frame)}.{frame.f_code.co_name}")
         frame = frame.f_back
     if frame is None:
         return Caller(None, "", tuple(through))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import FrameType
 
 import torch
 from torch import nn
 
 from trainlint.runtime import hooks
 from trainlint.runtime.judge.verdict import Verdict
-from trainlint.runtime.source import depth
+from trainlint.runtime.source import calling, runs
 from trainlint.runtime.source import place as place_of
 from trainlint.runtime.watching.evaluation import EvaluationProbe
 from trainlint.runtime.watching.forward import Forward
@@ -30,8 +31,8 @@ class Forwards:
 
     def __init__(self, run: Run, modes: ModeJudge, probe: EvaluationProbe) -> None:
         self._run, self._modes, self._probe = run, modes, probe
-        self._stacks: dict[int, list[tuple[Forward, int]]] = {}
-        """By thread: the forwards it is in, outermost first, each with the depth of its frame."""
+        self._stacks: dict[int, list[tuple[Forward, FrameType]]] = {}
+        """By thread: the forwards it is in, outermost first, each with the frame that calls it."""
         self._pending: list[Forward] = []
         self._old: list[Forward] = []
         self._kept: list[Forward] = []
@@ -54,18 +55,18 @@ class Forwards:
         """A forward of the root, or of the module inside its wrappers, begins."""
         run = self._run
         stack = self._stacks.setdefault(threading.get_ident(), [])
-        here = depth()
-        while stack and stack[-1][1] >= here:
+        while stack and not runs(stack[-1][1]):
             stack.pop()  # a KeyboardInterrupt ended it, for which torch calls no hook
+            self._probe.stop()
         plan = run.view.plan
         if plan is None:
             return
         if stack:
-            stack.append((stack[0][0], here))
+            stack.append((stack[0][0], calling()))
             return
         grad = torch.is_grad_enabled()
         forward = self._record(plan, module, grad)
-        stack.append((forward, here))
+        stack.append((forward, calling()))
         self.last = forward
         found = [*run.findings.take_deferred(), *self.unused()]
         if grad:
