@@ -57,7 +57,7 @@ class _Parts:
         self.training = TrainingJudge(run, self.modes, self.optimizers)
         self.ledger = GradientLedger(run, self.optimizers)
         self.backwards = Backwards(run, self.forwards, self.modes, self.training, self.ledger)
-        self.coverage = Coverage(run, self.optimizers, self.training)
+        self.coverage = Coverage(run, self.optimizers)
         self.gradients = GradientJudge(run, self.optimizers)
         self.steps = Steps(
             run, self.optimizers, self.forwards, self.ledger, self.coverage, self.gradients

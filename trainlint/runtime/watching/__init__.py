@@ -3,8 +3,10 @@
 | part | what it keeps and judges |
 | --- | --- |
 | `settings` | what the user asked for |
-| `model_view` | the watched model: weak, with prepared lists that are cheap to compare |
+| `plan` | prepared lists of the model's state, cheap to read again, whole or in turns |
+| `model_view` | the watched model, held weakly, and what its state was at the last look |
 | `findings` | what was found: each cause once, then raised, warned, logged or handed on |
+| `forward` | what is remembered of one forward |
 | `run` | how far the training is, shared by all parts |
 | `modes` | training flags of a forward that trains, or evaluates |
 | `evaluation` | functional dropout and buffers that move during an evaluation |

@@ -13,22 +13,22 @@ from trainlint.runtime.judge.optimizers import Held
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.report import grouped
-from trainlint.runtime.watching.model_view import CLOSE_STEPS, Plan
+from trainlint.runtime.watching.model_view import CLOSE_STEPS
 from trainlint.runtime.watching.optimizers import (
     Optimizers,
     OptimizerView,
     live_optimizers,
     parameters_of,
 )
+from trainlint.runtime.watching.plan import Plan
 from trainlint.runtime.watching.run import Run
-from trainlint.runtime.watching.training import TrainingJudge
 
 
 class Coverage:
     """Judged again when the optimizers, or what requires gradients, changed."""
 
-    def __init__(self, run: Run, optimizers: Optimizers, training: TrainingJudge) -> None:
-        self._run, self._optimizers, self._training = run, optimizers, training
+    def __init__(self, run: Run, optimizers: Optimizers) -> None:
+        self._run, self._optimizers = run, optimizers
 
     def judge(self, view: OptimizerView) -> list[Verdict]:
         """Before a step of this optimizer: is everything that has a gradient held by some."""
@@ -36,8 +36,7 @@ class Coverage:
         plan = run.view.plan
         if plan is None:
             return []
-        requires = self._training.requires
-        key = (requires, id(plan), view.count, len(self._optimizers), run.trained)
+        key = (run.view.requires, id(plan), view.count, len(self._optimizers), run.trained)
         unchanged = key == view.coverage
         if unchanged and (run.steps > CLOSE_STEPS or not self._loose_gradients(plan)):
             return []

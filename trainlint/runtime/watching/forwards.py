@@ -14,8 +14,8 @@ from trainlint.runtime.source import calling, runs
 from trainlint.runtime.source import place as place_of
 from trainlint.runtime.watching.evaluation import EvaluationProbe
 from trainlint.runtime.watching.forward import Forward
-from trainlint.runtime.watching.model_view import Plan
 from trainlint.runtime.watching.modes import ModeJudge
+from trainlint.runtime.watching.plan import Plan
 from trainlint.runtime.watching.run import Run
 
 _EVALUATES = ("eval", "valid", "predict", "infer")

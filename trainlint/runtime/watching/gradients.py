@@ -18,12 +18,10 @@ from trainlint.runtime.watching.optimizers import Grads, Optimizers, OptimizerVi
 from trainlint.runtime.watching.run import Run
 from trainlint.runtime.wrappers import unwrap, walk
 
-_SPARSE = 50
-"""How often dear checks come back after the first steps."""
 _FEW = 256
 """Up to so many gradients are tested for being finite at every step."""
-_TURN = 3
-"""Beyond that so many are, in turn."""
+_SUMMED = 2
+"""Up to so many are summed one by one rather than reduced together."""
 _DIAGNOSED_AT_ONCE = 64
 _DIAGNOSED = 200
 """How many modules may be watched, in all, for having run."""
@@ -70,6 +68,17 @@ class GradientJudge:
 
     # --- some missing -------------------------------------------------------------------------
 
+    def differ(self, view: OptimizerView) -> bool:
+        """Whether, in the next part, other gradients are absent than known: look closer then."""
+        if view.missing_rounds == 1:
+            return True  # a diagnosis runs: the next step tells
+        model, steps = self._run.view, self._run.steps
+        if model.looks(steps) or not model.glances(steps):
+            return False
+        part = view.turns.part()
+        absent = absent_in(view.own[part])
+        return absent != view.missing[part] if view.missing else any(absent)
+
     def missing(self, view: OptimizerView, absent: bytes) -> list[Verdict]:
         """Some parameters got no gradient in this step; `absent` has one byte for each own."""
         if not any(absent):
@@ -107,12 +116,25 @@ class GradientJudge:
         return [Verdict("TL702", text, (), names, cause="finite")]
 
     def _turn(self, view: OptimizerView) -> list[nn.Parameter]:
-        """The parameters whose gradients are tested at this step."""
+        """The parameters whose gradients are tested at this step: all, or the first and another.
+
+        What is not finite in the loss, in a weight or on the way back through a layer reaches the
+        gradient of the first parameter, which lies deepest, in this step or the next, and
+        stays there: the weights are not finite either from then on.
+        """
         own, steps = view.own, view.steps
-        if len(own) <= _FEW or steps < CLOSE_STEPS or steps % (2 * _SPARSE) == 0:
+        if len(own) <= _FEW or steps < CLOSE_STEPS:
             return own
-        view.offset = (view.offset + _TURN) % len(own)
-        return own[view.offset : view.offset + _TURN]
+        model = self._run.view
+        if not (model.looks(steps) or model.glances(steps)):
+            return []
+        view.offset = (view.offset + 1) % len(own)
+        return [own[0], own[view.offset]]
+
+
+def absent_in(parameters: Sequence[nn.Parameter]) -> bytes:
+    """One byte for each: whether it has no gradient."""
+    return bytes([p.grad is None for p in parameters])
 
 
 def _readable(grad: torch.Tensor) -> bool:
@@ -121,7 +143,7 @@ def _readable(grad: torch.Tensor) -> bool:
 
 
 def _all_finite(grads: list[torch.Tensor]) -> bool:
-    if len(grads) <= _TURN:
+    if len(grads) <= _SUMMED:
         return all(math.isfinite(float(g.sum())) for g in grads)
     return bool(torch.isfinite(torch.stack(torch._foreach_norm(grads))).all())
 

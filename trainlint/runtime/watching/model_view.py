@@ -1,16 +1,14 @@
-"""The watched model, held weakly, with prepared lists that are cheap to compare.
+"""The watched model, held weakly, and what its state was at the last look.
 
-The hot path reads flags, `requires_grad` and adapter status out of plain dicts and compares them
-with what they were; a whole `Observation` is made only once something differs (RUNTIME 4.1: the
-comparison is some 170 times cheaper than PEFT's `get_model_status`).
+The hot path compares prepared lists (`plan`) with what they were; a whole `Observation` is made
+only once something differs (RUNTIME 4.1: the comparison is some 170 times cheaper than PEFT's
+`get_model_status`).
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from operator import attrgetter, itemgetter
 from typing import Any
 
 from torch import nn
@@ -18,82 +16,19 @@ from torch import nn
 from trainlint.runtime.judge.modes import Modes, Switch
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.observe import observe
+from trainlint.runtime.watching.plan import (
+    GLANCE_EVERY,
+    Plan,
+    Rotation,
+    Status,
+    copied,
+    make_plan,
+    part_of,
+)
 from trainlint.runtime.wrappers import unwrap
 
 CLOSE_STEPS = 3
 """How many first steps are looked at in full."""
-_AT_ONCE = 300
-"""Up to some three times so many parameters, everything is read again at every step."""
-_flag = itemgetter("training")
-_requires = attrgetter("requires_grad")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Prepared lists for the hot path: dicts and parameters, never the root module itself."""
-
-    names: list[str]
-    """Dotted names of all modules."""
-    acting: list[int]
-    """Positions of the modules whose flag matters; the root first."""
-    flag_dicts: list[dict[str, Any]]
-    """Their `__dict__`s."""
-    parameters: list[nn.Parameter]
-    parameter_names: list[str]
-    tuners: list[dict[str, Any]]
-    """The `__dict__`s of PEFT's layers, then of the PeftModel."""
-    pairs: list[tuple[dict[str, Any], dict[str, Any]]]
-    """Every module's `_modules` and `_parameters`."""
-    has_adapters: bool
-    scalings: list[dict[str, Any]]
-    rhythm: int
-    """Everything is read again every so many steps: 1 below 900 parameters or so."""
-    shape: int
-    """`shape_of` when the lists were made."""
-
-    def requires(self) -> bytes:
-        """Which parameters require gradients, one byte each."""
-        return bytes(map(_requires, self.parameters))
-
-
-def make_plan(state: Observation) -> Plan:
-    """Prepare the lists from a full observation."""
-    acting = [0, *(i for i in state.sensitive if i != 0)]
-    pairs = [(m._modules, m._parameters) for _, m in state.modules]
-    tuners = [x.module.__dict__ for x in state.layers]
-    if state.peft is not None:
-        tuners.append(state.peft.__dict__)
-    scalings = [d["scaling"] for d in tuners if isinstance(d.get("scaling"), dict)]
-    return Plan(
-        names=[n for n, _ in state.modules],
-        acting=acting,
-        flag_dicts=[state.modules[i][1].__dict__ for i in acting],
-        parameters=[p for _, p in state.parameters],
-        parameter_names=[n for n, _ in state.parameters],
-        tuners=tuners,
-        pairs=pairs,
-        has_adapters=state.has_adapters,
-        scalings=scalings,
-        rhythm=max(1, (len(state.parameters) // _AT_ONCE) ** 2 // 3),
-        shape=shape_of(pairs, scalings),
-    )
-
-
-def shape_of(
-    pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]], scalings: Iterable[dict[str, Any]]
-) -> int:
-    """Changes when anything is added, removed, replaced or scaled to nothing."""
-    total = 0
-    for children, parameters in pairs:
-        for child in children.values():
-            total += id(child)
-        for parameter in parameters.values():
-            total += id(parameter)
-    for scaling in scalings:
-        for value in scaling.values():
-            if value == 0:
-                total += 1
-    return total
 
 
 def chain(model: nn.Module) -> list[nn.Module]:
@@ -122,23 +57,27 @@ class ModelView:
         self.shells: list[weakref.ref[nn.Module]] = []
         """Modules that `torch.compile` made around it during the watch."""
         self.plan: Plan | None = None
+        self.requires: bytes = b""
+        """Which parameters required gradients at the last look."""
         self._known_flags: bytes | None = None
+        self._status: Status = []
+        self._version = 0
+        self._flag_turns = self._turns = self._strides = Rotation(0, 1)
 
     def prepare(self) -> None:
         """Make the lists anew: at the start, and when the structure changed."""
         state = self.observe()
-        self.plan = None if state is None else make_plan(state)
-        self._known_flags = None
+        plan = None if state is None else make_plan(state)
+        self.plan, self._known_flags = plan, None
+        if plan is not None:
+            self._flag_turns = Rotation(len(plan.flag_dicts), plan.turns)
+            self._turns = Rotation(0, plan.turns)
+            self._strides = Rotation(0, len(plan.shapes))
 
     def observe(self) -> Observation | None:
         """Everything about the model now, or None if it is gone."""
         root = self.root()
         return None if root is None else observe(root)
-
-    def reshaped(self) -> bool:
-        """Whether a module, a parameter or a zero scaling came or went since `prepare`."""
-        plan = self.plan
-        return plan is not None and shape_of(plan.pairs, plan.scalings) != plan.shape
 
     def called(self, module: nn.Module) -> bool:
         """Whether a hook fired for the model, and not for a copy that took the hook along."""
@@ -155,44 +94,75 @@ class ModelView:
         """Whether this call goes past the DDP wrapper that is watched."""
         return self.parallel and module is self.inner() and module is not self.root()
 
+    def looks(self, steps: int) -> bool:
+        """Whether this step reads everything again: any, but for the later ones of huge models."""
+        plan = self.plan
+        return plan is None or steps <= CLOSE_STEPS or plan.turns == 1
+
+    def glances(self, steps: int) -> bool:
+        """Whether this step reads one part of everything, if it does not look at all of it."""
+        return steps % GLANCE_EVERY == 0
+
     def flags(self, steps: int) -> bytes:
-        """The flags that matter; read again after `train()`, and on a step that looks."""
+        """The flags that matter; read anew after `train()`, else as `looks` says or in turns."""
         plan = self.plan
         if plan is None:
             return b""
-        if self._known_flags is None or self.looks(steps):
-            self._known_flags = bytes(map(_flag, plan.flag_dicts))
+        known = self._known_flags
+        if known is not None and not self.looks(steps):
+            if not self.glances(steps):
+                return known
+            part = self._flag_turns.part()
+            if plan.flags(part) == known[part]:
+                return known
+        self._known_flags = plan.flags()
         return self._known_flags
 
     def switched(self) -> None:
         """Some `train()` or `eval()` ran: read the flags again."""
         self._known_flags = None
 
-    def looks(self, steps: int) -> bool:
-        """Whether this step reads everything again: always, but now and then in huge models."""
+    def differs(self, steps: int) -> bool:
+        """Whether the next part of `requires_grad` and of the adapters' status is not as known."""
         plan = self.plan
-        return plan is None or steps <= CLOSE_STEPS or steps % plan.rhythm == 0
+        if plan is None or not self.glances(steps):
+            return False
+        turn = self._turns.index()
+        part = part_of(len(plan.parameters), plan.turns, turn)
+        if plan.requires(part) != self.requires[part]:
+            return True
+        count = len(plan.whole)
+        part = part_of(count, plan.turns, turn)
+        return plan.status(part) != self._status[part] + self._status[count:]
 
-    def walks(self, steps: int) -> bool:
-        """Whether this step is one at which the structure is walked."""
-        plan = self.plan
-        rhythm = 1 if plan is None else plan.rhythm * max(1, len(plan.names) // 2000)
-        return steps <= CLOSE_STEPS or steps % rhythm == 0
-
-    def tuner_state(self) -> list[object]:
-        """Disabled, active and merged of every PEFT layer."""
+    def reshaped(self, steps: int) -> bool:
+        """Whether a module, a parameter or a scaling came or went: all are looked at, or a part."""
         plan = self.plan
         if plan is None:
-            return []
-        result: list[object] = []
-        for d in plan.tuners:
-            active = d.get("_active_adapter", d.get("active_adapter"))
-            merged = d.get("merged_adapters", ())
-            disabled = d.get("_disable_adapters", d.get("_adapters_disabled"))
-            result.append(
-                (disabled, active if type(active) is str else tuple(active or ()), len(merged))
-            )
-        return result
+            return False
+        if len(plan.configs) != plan.adapters:
+            return True
+        if steps > CLOSE_STEPS:
+            if len(plan.shapes) > 1 and not self.glances(steps):
+                return False
+            turn = self._strides.index()
+            return plan.shape(turn) != plan.shapes[turn]
+        return any(plan.shape(turn) != shape for turn, shape in enumerate(plan.shapes))
+
+    def read(self) -> None:
+        """Read `requires_grad` of all parameters and the status of all layers anew."""
+        if self.plan is not None:
+            self.requires = self.plan.requires()
+            self.status()
+
+    def status(self) -> int:
+        """A number that changes with disabled, active or merged of any PEFT layer."""
+        if self.plan is not None:
+            status = self.plan.status()
+            if status != self._status:
+                self._status = copied(status)
+                self._version += 1
+        return self._version
 
     def passes_by(self) -> bool:
         """Whether the adapters are disabled: `with disable_adapter()`."""

@@ -11,7 +11,7 @@ from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.source import caller
 from trainlint.runtime.watching.forward import Forward
-from trainlint.runtime.watching.model_view import Plan
+from trainlint.runtime.watching.plan import Plan
 from trainlint.runtime.watching.run import Run
 
 _EXEMPT = frozenset(
@@ -93,7 +93,7 @@ class ModeJudge:
     def status(self) -> list[Verdict]:
         """Irregular adapters, or adapters without effect, before anything is trained."""
         view = self._run.view
-        key = view.tuner_state()
+        key = view.status()
         if key == self._judged_status:
             return []
         state = view.observe()

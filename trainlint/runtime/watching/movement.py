@@ -32,15 +32,10 @@ class Movement:
         step = view.steps + 1
         if step not in _EARLY and step % _SPARSE and not view.unmoved:
             return
-        sized = sorted(
-            (p.numel(), i)
-            for i, p in enumerate(view.own)
-            if p.grad is not None and type(p.grad) is torch.Tensor and p.device.type == "cpu"
-        )
-        for _, i in sized:
-            parameter = view.own[i]
-            if parameter.numel() and parameter.grad is not None and bool(parameter.grad.any()):
-                view.samples.append((i, parameter.detach().clone()))
+        for parameter in view.smallest:
+            grad = parameter.grad
+            if grad is not None and type(grad) is torch.Tensor and bool(grad.any()):
+                view.samples.append((parameter, parameter.detach().clone()))
             if len(view.samples) >= _SAMPLES:
                 break
 
@@ -49,7 +44,7 @@ class Movement:
         samples, view.samples = view.samples, []
         if not samples:
             return []
-        if not all(torch.equal(view.own[i].detach(), was) for i, was in samples):
+        if not all(torch.equal(p.detach(), was) for p, was in samples):
             view.unmoved = 0
             return []
         view.unmoved += 1

@@ -14,7 +14,10 @@ from torch import nn
 
 from trainlint.runtime.judge.optimizers import Held, held
 from trainlint.runtime.observation import Observation
+from trainlint.runtime.watching.plan import Rotation
 from trainlint.runtime.watching.run import Run
+
+_SMALLEST = 64
 
 
 class Grads(Enum):
@@ -34,6 +37,10 @@ class OptimizerView:
     ref: weakref.ref[Any]
     own: list[nn.Parameter] = field(default_factory=list)
     """Its parameters that belong to the model and require gradients."""
+    smallest: list[nn.Parameter] = field(default_factory=list)
+    """The smallest of its own on the CPU, which are cheap to copy."""
+    turns: Rotation = field(default_factory=lambda: Rotation(0, 1))
+    """Which of its own are looked at next, in a huge model."""
     count: int = 0
     """How many parameters its groups hold."""
     steps: int = 0
@@ -62,10 +69,15 @@ class OptimizerView:
     coverage: object = None
     """The state for which coverage was judged last."""
     missing: bytes = b""
+    """Which of its own had no gradient, one byte each; empty if all had one."""
     missing_rounds: int = 0
+    """Looks in a row at which the same were missing."""
+    differs: bool = False
+    """After the last step others than those were."""
     unmoved: int = 0
     """Samplings in a row in which nothing moved."""
-    samples: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    samples: list[tuple[nn.Parameter, torch.Tensor]] = field(default_factory=list)
+    """Parameters and what they were before the step."""
     offset: int = 0
     """Where the turn of the finite test stands."""
 
@@ -115,13 +127,16 @@ class Optimizers:
 
     def refresh(self, view: OptimizerView) -> None:
         """Read its groups again: parameters came, went, or were frozen."""
-        optimizer = view.ref()
-        if optimizer is None or self._run.view.plan is None:
+        optimizer, plan = view.ref(), self._run.view.plan
+        if optimizer is None or plan is None:
             return
         ids = self._run.view.ids()
         parameters = parameters_of(optimizer)
         view.count = len(parameters)
         view.own = [p for p in parameters if id(p) in ids and p.requires_grad]
+        view.turns = Rotation(len(view.own), plan.turns)
+        on_cpu = [p for p in view.own if p.device.type == "cpu" and p.numel()]
+        view.smallest = sorted(on_cpu, key=torch.Tensor.numel)[:_SMALLEST]
         if view.sentinel is not None and not view.sentinel.requires_grad:
             view.sentinel = None
         view.coverage = None

@@ -15,7 +15,7 @@ from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.coverage import Coverage
 from trainlint.runtime.watching.forwards import Forwards
-from trainlint.runtime.watching.gradients import GradientJudge
+from trainlint.runtime.watching.gradients import GradientJudge, absent_in
 from trainlint.runtime.watching.ledger import GradientLedger
 from trainlint.runtime.watching.model_view import CLOSE_STEPS
 from trainlint.runtime.watching.movement import Movement
@@ -69,6 +69,8 @@ class Steps:
         run.findings.emit(found, where(4))
         run.findings.report.steps += 1
         self._ledger.stepped(view)
+        # the step has just read every gradient: now they are near, before it they were not
+        view.differs = self._gradients.differ(view)
         run.since_step = 0
         run.forwards = 0
         run.cut = None
@@ -82,12 +84,13 @@ class Steps:
         emit = run.findings.emit
         emit(self._ledger.passed_by_scaler(view), place)
         sentinel = view.sentinel
-        close = run.view.looks(run.steps) or sentinel is None or sentinel.grad is None
-        found = self._held(view, optimizer, close=close)
+        all_of_it = run.view.looks(run.steps)
+        found = self._held(view, optimizer, close=all_of_it)
         emit(found, place)
         if any(is_root(v) for v in found):
             return
-        absent = bytes([1 if p.grad is None else 0 for p in view.own]) if close else b""
+        close = all_of_it or view.differs or sentinel is None or sentinel.grad is None
+        absent = absent_in(view.own) if close else b""
         if absent and all(absent):
             emit(self._gradients.empty(view), place)
             return

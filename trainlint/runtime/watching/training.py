@@ -28,8 +28,6 @@ class TrainingJudge:
 
     def __init__(self, run: Run, modes: ModeJudge, optimizers: Optimizers) -> None:
         self._run, self._modes, self._optimizers = run, modes, optimizers
-        self.requires: bytes = b""
-        """Which parameters required gradients at the last look."""
         self._judged: object = None
         self._ranks: Any = _ranks()
 
@@ -50,22 +48,18 @@ class TrainingJudge:
         """The model trains: what is wrong with it for that."""
         run, view = self._run, self._run.view
         run.look_again = False
-        if not view.looks(run.steps) and not run.changed:
+        if view.reshaped(run.steps):
+            self.prepare()
+        elif not view.looks(run.steps) and not run.changed and not view.differs(run.steps):
             return []
         run.changed = False
-        if view.walks(run.steps) and view.reshaped():
-            self.prepare()
-        plan = view.plan
-        if plan is None:
-            return []
-        requires = plan.requires()
-        key = (requires, view.tuner_state())
+        before = view.requires
+        view.read()
+        key = (view.requires, view.status())
         if key == self._judged:
             return []
         self._judged = key
-        changed = bool(self.requires) and requires != self.requires
-        self.requires = requires
-        if changed:
+        if before and view.requires != before:
             self._optimizers.refresh_all()
         state = view.observe()
         return [] if state is None else self._verdicts(state)
