@@ -159,6 +159,8 @@ class Checker:
         """`given` holds the bytes of files that are not as they are on disk: standard input."""
         self.world = world
         self._given = given or {}
+        self.parsed = 0
+        """Characters parsed since whoever owns the checker last set it back."""
         self._lowered: OrderedDict[str, Lowered | None] = OrderedDict()
         self._remembered = 0
 
@@ -203,6 +205,7 @@ class Checker:
             self._lowered.move_to_end(path)
             return known
         source = decode(reading.data, path)
+        self.parsed += len(source.text)
         lowered = Lowered(source, _parse(source), reading.stamp, digest)
         self._remember(path, lowered)
         return lowered

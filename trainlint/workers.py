@@ -25,7 +25,10 @@ SMALL_BATCH = 60_000
 
 MEGABYTES_OF_STACK = 64
 _COLLECT_EVERY = 1_500_000
-"""Bytes of source after which cyclic garbage is collected; never while parsing."""
+"""Characters parsed after which cyclic garbage is collected; never while parsing.
+
+What a check reads of other files counts: an analysis leaves as much behind for them.
+"""
 
 
 class Task(NamedTuple):
@@ -64,17 +67,19 @@ def _here(
     checker = Checker(world(), given)
     collects = gc.isenabled()
     gc.disable()
-    checked = 0
     try:
         for task in tasks:
             yield _on_deep_stack(lambda task=task: _answer(checker, task))  # type: ignore[misc]
-            checked += task.size
-            if checked > _COLLECT_EVERY:
-                gc.collect()
-                checked = 0
+            _collect_sometimes(checker)
     finally:
         if collects:
             gc.enable()
+
+
+def _collect_sometimes(checker: Checker) -> None:
+    if checker.parsed > _COLLECT_EVERY:
+        gc.collect()
+        checker.parsed = 0
 
 
 def _answer(checker: Checker, task: Task) -> Answer:
@@ -222,7 +227,6 @@ def _serve(pipe: Connection, world: Callable[[], World], inherited: Sequence[Con
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     gc.disable()
     checker = Checker(world())
-    checked = 0
     while True:
         try:
             batch: Batch = pipe.recv()
@@ -231,10 +235,7 @@ def _serve(pipe: Connection, world: Callable[[], World], inherited: Sequence[Con
         answers = []
         for task in batch:
             answers.append(_on_deep_stack(lambda task=task: _answer(checker, task)))  # type: ignore[misc]
-            checked += task.size
-            if checked > _COLLECT_EVERY:
-                gc.collect()
-                checked = 0
+            _collect_sometimes(checker)
         try:
             pipe.send(answers)
         except OSError:
