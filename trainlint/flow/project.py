@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Protocol
 
 from trainlint.core.facts import Certainty
@@ -129,7 +130,7 @@ class ModuleInfo:
     def _from_star(self, star: ir.Import, name: str, depth: int) -> Value | None:
         path = self.project.find(star.module, self.path)
         if path is not None:
-            other = self.project.module(path)
+            other = self.project.starred(path)
             return other.resolve(name, depth + 1) if other is not None else None
         known = f"{star.module}.{name}"
         return External(LIBRARY.canonical(known)) if LIBRARY.knows(known) else None
@@ -333,6 +334,9 @@ class Project:
     modules: dict[str, ModuleInfo | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     max_files: int = 400
+    stars_left: int = 24
+    """Files that may still be read only because everything is imported from them: the name may be
+    in any of them, and a package that gathers all its parts has hundreds."""
 
     def add(self, module: ir.Module) -> ModuleInfo:
         """Take a lowered file in."""
@@ -352,6 +356,14 @@ class Project:
                 self.add(lowered)
         return self.modules[path]
 
+    def starred(self, path: str) -> ModuleInfo | None:
+        """A file whose names another imports with `*`."""
+        if path not in self.modules:
+            if self.stars_left == 0:
+                return None
+            self.stars_left -= 1
+        return self.module(path)
+
     def find(self, dotted: str, from_path: str) -> str | None:
         """The project's file for a module name."""
         return self.loader.find(dotted, from_path)
@@ -363,7 +375,8 @@ class Project:
             if path is not None:
                 return Package(path)
             return External(LIBRARY.canonical(binding.module))
-        known = External(LIBRARY.canonical(f"{binding.module}.{binding.name}"))
+        module = _absolute(binding.module, from_path)
+        known = External(LIBRARY.canonical(f"{module}.{binding.name}"))
         if LIBRARY.call(known.path) is not None or LIBRARY.is_module_base(known.path):
             return known  # also inside the library's own repository
         path = self.find(binding.module, from_path)
@@ -378,6 +391,18 @@ class Project:
         separator = "" if binding.module.endswith(".") else "."
         sub = self.find(f"{binding.module}{separator}{binding.name}", from_path)
         return Package(sub) if sub is not None else None
+
+
+def _absolute(module: str, from_path: str) -> str:
+    """A relative import inside a known library by the name that users import it under."""
+    below = module.lstrip(".")
+    if below == module:
+        return module
+    folders = PurePath(from_path).parts[: len(below) - len(module)]
+    for i in reversed(range(len(folders))):
+        if folders[i] in LIBRARY.packages:
+            return ".".join((*folders[i:], below)).rstrip(".")
+    return module
 
 
 LoadFunction = Callable[[str], ir.Module | None]

@@ -45,6 +45,9 @@ class Catalogue:
             self._adapter_methods.update(table.adapter_methods)
             self._native_prefixes += table.native_prefixes
             self._native_methods.update(table.native_methods)
+        known = (*self._calls, *self._module_bases, *(prefix for prefix, _, _ in self._methods))
+        self.packages = frozenset(path.split(".", 1)[0] for path in known)
+        """The packages that the tables speak of."""
 
     @cache  # noqa: B019 - one catalogue lives as long as the process
     def canonical(self, path: str) -> str:
