@@ -25,6 +25,7 @@ from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import PROTOCOL_WORDS, Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
+from trainlint.flow.standins import thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import calls_in
@@ -313,7 +314,7 @@ class _Instance:
         cls = self.cls
         call = ir.Call(ir.Name(cls.name), (), cls.node.name_node)
         made = run.execution.instantiate(cls, Arguments(complete=False), State(), frame, call)
-        states, _ = join(st for st, _ in made)
+        states, _ = thin(join(st for st, _ in made))
         refs = [ref for _, ref in made if isinstance(ref, Ref)]
         if not refs:
             ref = Ref(("self", cls.module.path, cls.node.node))

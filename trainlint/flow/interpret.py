@@ -44,6 +44,7 @@ from trainlint.flow.naming import Names
 from trainlint.flow.project import ModuleInfo, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
+from trainlint.flow.standins import thin
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
     ListObject,
@@ -189,7 +190,7 @@ class Interpreter:
 
     def join(self, states: Iterable[State]) -> list[State]:
         """Merge what is equal and bound the rest, the more tightly the longer it takes."""
-        kept, dropped = join(states, self._limit())
+        kept, dropped = thin(join(states), self._limit())
         for state in dropped:
             self._drop(state)
         return kept

@@ -218,7 +218,7 @@ HeapObject: TypeAlias = (
 )
 
 MAX_ASSUMED = 32
-_TRACKED: frozenset[type] = frozenset(
+TRACKED: frozenset[type] = frozenset(
     (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
 )
 _TELLING = frozenset(("bool", "str", "NoneType"))
@@ -312,7 +312,7 @@ class State:
         differing variable becomes unknown.
         """
         heap = self.heap
-        tracked = {o: v for o, v in heap.items() if type(v) in _TRACKED}
+        tracked = {o: v for o, v in heap.items() if type(v) in TRACKED}
         held = [
             item
             for table in (self.vars, self.attrs)
@@ -413,14 +413,11 @@ def _join_objects(mine: HeapObject, theirs: HeapObject) -> HeapObject:
 MAX_DISJUNCTS = 8
 
 
-def join(states: Iterable[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], list[State]]:
-    """Merge equal states and keep at most `limit`; the second list holds those dropped.
-
-    Those go first that needed the most decisions: a finding of theirs would not count.
-    """
+def join(states: Iterable[State]) -> list[State]:
+    """Merge equal states."""
     given = states if isinstance(states, list) else list(states)
     if len(given) < 2:
-        return given, []
+        return given
     table: dict[tuple[object, ...], State] = {}
     for state in given:
         key = state.key()
@@ -429,10 +426,7 @@ def join(states: Iterable[State], limit: int = MAX_DISJUNCTS) -> tuple[list[Stat
             table[key] = state
         elif known is not state:
             table[key] = merge(known, state)
-    kept = list(table.values())
-    if len(kept) > limit:
-        kept.sort(key=lambda state: len(state.decisions))
-    return kept[:limit], kept[limit:]
+    return list(table.values())
 
 
 def train_mode() -> ModeFact:
