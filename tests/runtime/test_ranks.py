@@ -54,6 +54,7 @@ def test_healthy_ranks_are_silent(case: str) -> None:
         ("bypass", "TL604", "differ"),
         ("converted", "TL604", "differ"),
         ("clip", "TL604", "differ"),
+        ("lost", "TL604", "differ"),
     ],
 )
 def test_ranks_that_differ_are_named(case: str, code: str, words: str) -> None:
@@ -62,6 +63,12 @@ def test_ranks_that_differ_are_named(case: str, code: str, words: str) -> None:
         assert line.startswith(code), line
         assert words in line
         assert ".py:" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["ddp lora", "ddp batchnorm", "fsdp2"])
+def test_results_of_two_processes_are_bit_identical_with_and_without_a_watch(case: str) -> None:
+    assert run(case) == {0: "silent", 1: "silent"}
 
 
 def test_one_rank_in_eval_is_named_on_both() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -107,7 +110,94 @@ def converted(rank: int) -> None:
             optimizer.step()
 
 
+def lost(rank: int) -> None:
+    """What rank 1 receives is lost on the way: PT-84803, PT-96600, Baichuan2-86."""
+    model = convnet()
+    wrapped = DistributedDataParallel(model)
+
+    def averaged(state, bucket):  # type: ignore[no-untyped-def]  # DDP reads the annotations
+        future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+        return future.then(lambda done: done.value()[0] * (0.0 if rank == 1 else 0.5))
+
+    wrapped.register_comm_hook(None, averaged)
+    train_images(wrapped, rank, watched=True)
+
+
+def train_images(model: nn.Module, rank: int, *, watched: bool) -> torch.optim.Optimizer:
+    """A few steps with an evaluation in between, other batches on each rank."""
+    optimizer = adamw(model)
+    with watch(model, optimizer) if watched else contextlib.nullcontext():
+        for step in range(6):
+            if step == 3:
+                model.eval()
+                with torch.no_grad():
+                    model(images(40 + rank)[0])
+                model.train()
+            x, y = images(step + 10 * rank)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    return optimizer
+
+
+def train_language(model: nn.Module, rank: int, *, watched: bool) -> torch.optim.Optimizer:
+    optimizer = adamw(model)
+    with watch(model, optimizer) if watched else contextlib.nullcontext():
+        for step in range(4):
+            optimizer.zero_grad()
+            loss_of(model, step + 10 * rank).backward()
+            optimizer.step()
+    return optimizer
+
+
+def sharded(model: nn.Module) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+    for child in model.children():
+        fully_shard(child, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1)), nn.Linear(8, 3)
+    )
+
+
+def identical(rank: int, build: Callable[[], nn.Module], train: Callable[..., Any]) -> None:
+    """Every bit as without a watch: weights, buffers, gradients, optimizer and random state."""
+
+    def run(watched: bool) -> list[torch.Tensor]:
+        model = build()
+        torch.manual_seed(7 + rank)
+        optimizer = train(model, rank, watched=watched)
+        found = [*model.state_dict().values(), torch.get_rng_state()]
+        found += [p.grad for p in model.parameters() if p.grad is not None]
+        states = optimizer.state_dict()["state"].values()
+        found += [v for state in states for v in state.values() if isinstance(v, torch.Tensor)]
+        return [getattr(t, "_local_tensor", t).detach().clone() for t in found]
+
+    bare, watched = run(False), run(True)
+    assert len(bare) == len(watched) > 8
+    assert all(torch.equal(a, b) for a, b in zip(bare, watched, strict=True))
+
+
+IDENTICAL = {
+    "ddp lora": (lambda: DistributedDataParallel(lora()), train_language),
+    "ddp batchnorm": (lambda: DistributedDataParallel(convnet()), train_images),
+    "fsdp2": (lambda: sharded(dropping()), train_images),
+}
+
 CASES = {
+    **{
+        name: (lambda rank, parts=parts: identical(rank, *parts))
+        for name, parts in IDENTICAL.items()
+    },
+    "lost": lost,
     **{
         case: (lambda rank, case=case: language(rank, case))
         for case in ("healthy", "inner", "eval", "frozen", "disturbed", "bypass", "clip")

@@ -63,6 +63,16 @@ class EvaluationProbe:
         self._remembered = _remember(modules)
         self._ear = Ear()
 
+    def again(self) -> None:
+        """The module inside the wrappers begins: compare with what is there now.
+
+        DistributedDataParallel hands the buffers of rank 0 to the other ranks before each forward,
+        an evaluation included (torch 2.13 `_pre_forward`, `broadcast_buffers`).
+        """
+        inner = self._run.view.inner()
+        if self._ear is not None and inner is not None:
+            self._remembered = _remember(walk(inner))
+
     def stop(self) -> list[Verdict]:
         """What the probe saw. Harmless if none runs."""
         ear, self._ear = self._ear, None

@@ -63,6 +63,8 @@ class Forwards:
             return
         if stack:
             stack.append((stack[0][0], calling()))
+            if module is run.view.inner():
+                self._probe.again()
             return
         grad = torch.is_grad_enabled()
         forward = self._record(plan, module, grad)
