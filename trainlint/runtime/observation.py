@@ -133,6 +133,11 @@ class Observation:
         """Positions of the parameters that require gradients."""
         return [i for i, (_, p) in enumerate(self.parameters) if p.requires_grad]
 
+    def kinds_outside(self, *packages: str) -> set[type]:
+        """The classes of its modules that come from none of these packages (`torch.`)."""
+        kinds = {type(module) for _, module in self.modules}
+        return {kind for kind in kinds if not kind.__module__.startswith(packages)}
+
     def shared(self) -> list[tuple[str, ...]]:
         """Names under which one and the same parameter stands: tied weights, shared layers."""
         names: dict[int, list[str]] = {}

@@ -35,8 +35,9 @@ def unregistered(state: Observation) -> list[Verdict]:
     """Layers in a plain list, tuple or dict: `parameters()`, `train()` and `to()` miss them."""
     known = {id(m) for _, m in state.modules}
     names: list[str] = []
+    others = state.kinds_outside("torch.", "peft.")
     for name, module in state.modules:
-        if type(module).__module__.startswith(("torch.", "peft.")):
+        if type(module) not in others:
             continue
         for key, value in module.__dict__.items():
             if type(value) not in (list, tuple, dict) or not value or key.startswith("_"):

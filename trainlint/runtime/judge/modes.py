@@ -199,7 +199,7 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
     for position, (name, module) in enumerate(state.modules):
         if not flags[position] or position in modes.keep_train or not trains:
             continue
-        off = _undone(state, modes, name)
+        off = _undone(state, modes, name) if modes.switches else None
         if off is not None:
             wrong.append(name)
             lines.append(off)

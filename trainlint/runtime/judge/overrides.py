@@ -34,9 +34,10 @@ _SWITCHING = frozenset(
 def broken(state: Observation) -> list[Verdict]:
     """Classes of the user's whose `train` or `eval` does not switch what is below them."""
     found: dict[tuple[type, str, str], list[str]] = {}
-    for name, module in state.modules:
+    others = state.kinds_outside("torch.", "transformers.", "peft.")
+    for name, module in state.modules if others else ():
         kind = type(module)
-        if kind.__module__.startswith(("torch.", "transformers.", "peft.")):
+        if kind not in others:
             continue
         for method in ("train", "eval"):
             fault = _fault(module, method)
