@@ -30,7 +30,13 @@ class Origin(NamedTuple):
     note: str
 
 
-class Certainty(Enum):
+class Fact(Enum):
+    """One of a few answers; hashed by identity, for states are compared by their facts."""
+
+    __hash__ = object.__hash__
+
+
+class Certainty(Fact):
     """A three-valued truth."""
 
     YES = "yes"
@@ -38,7 +44,7 @@ class Certainty(Enum):
     UNKNOWN = "unknown"
 
 
-class Mode(Enum):
+class Mode(Fact):
     """The training flags of a module and everything below it."""
 
     TRAIN = "train"
@@ -47,7 +53,7 @@ class Mode(Enum):
     UNKNOWN = "unknown"
 
 
-class Share(Enum):
+class Share(Fact):
     """How many of a set of parameters."""
 
     ALL = "all"
@@ -56,7 +62,7 @@ class Share(Enum):
     UNKNOWN = "unknown"
 
 
-class Gradients(Enum):
+class Gradients(Fact):
     """What the `.grad` fields of an optimizer's parameters hold."""
 
     UNKNOWN = "unknown"
@@ -68,7 +74,7 @@ class Gradients(Enum):
     WIPED = "wiped"  # cleared after a backward that no step has used
 
 
-class Cause(Enum):
+class Cause(Fact):
     """Why a fact is as it is, where a rule has to tell causes apart.
 
     The static half sets it where it saw the call; the runtime half where PEFT's or torch's state
@@ -229,7 +235,7 @@ class OptimizerFacts:
     uses_closure: bool = False
 
 
-class Cut(Enum):
+class Cut(Fact):
     """How a loss was separated from its graph."""
 
     ITEM = ".item()"

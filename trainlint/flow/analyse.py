@@ -102,6 +102,10 @@ STATEMENT_WORDS = frozenset(
 """What a statement in a `forward` has to mention to be worth a look."""
 
 
+FLAG_WORDS = frozenset("training requires_grad requires_grad_".split())
+"""What a statement that sets a flag mentions."""
+
+
 class Entries:
     """The roots of a file, one after the other."""
 
@@ -164,6 +168,10 @@ class Entries:
         if id(func.function) in self.executed or func.function.name.startswith("test_"):
             return
         if not self.relevance.matters(func.function, self.info):
+            return
+        if not self.protocol.matters(func.function, self.info) and not (
+            func.function.words & FLAG_WORDS
+        ):
             return
         if self.project.loader.mentioned_elsewhere(func.function.name, self.info.path):
             return

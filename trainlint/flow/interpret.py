@@ -958,40 +958,60 @@ class Interpreter:
         self, exprs: tuple[ir.Expr, ...], state: State, frame: Frame
     ) -> list[tuple[State, tuple[Value, ...]]]:
         """Evaluate several expressions in order."""
-        results: list[tuple[State, list[Value]]] = [(state, [])]
-        for expr in exprs:
-            after: list[tuple[State, list[Value]]] = []
-            for st, values in results:
-                outcomes = self.eval(expr, st, frame)
-                # Copied only where the state splits: a literal may hold 100,000 items.
-                last = len(outcomes) - 1
-                for index, (st2, value) in enumerate(outcomes):
-                    if index < last:
-                        after.append((st2, [*values, value]))
-                    else:
-                        values.append(value)
-                        after.append((st2, values))
+        found: list[Value] = []
+        for number, expr in enumerate(exprs):
+            outcomes = self.eval(expr, state, frame)
+            if len(outcomes) != 1:
+                return self._eval_split(outcomes, tuple(found), exprs[number + 1 :], frame)
+            state, value = outcomes[0]
+            found.append(value)
+        return [(state, tuple(found))]
+
+    def _eval_split(
+        self,
+        outcomes: Evaluated,
+        before: tuple[Value, ...],
+        rest: tuple[ir.Expr, ...],
+        frame: Frame,
+    ) -> list[tuple[State, tuple[Value, ...]]]:
+        """The values after an expression that split the state, or ended in none."""
+        results = [(st, (*before, value)) for st, value in outcomes]
+        for expr in rest:
             # Each of a hundred conditional items may split the state in two.
-            results = self.bounded(after)
-        return [(st, tuple(values)) for st, values in results]
+            results = self.bounded(
+                [
+                    (st2, (*values, value))
+                    for st, values in results
+                    for st2, value in self.eval(expr, st, frame)
+                ]
+            )
+        return results
 
     def eval(self, e: ir.Expr, state: State, frame: Frame) -> Evaluated:
         """Evaluate an expression; calls and conditions may split the state."""
+        # The two that make up most of all programs come first.
+        if type(e) is ir.Name:
+            return [(state, self.load_name(e.id, state, frame))]
+        if type(e) is ir.Attribute:
+            outcomes = self.eval(e.value, state, frame)
+            if len(outcomes) == 1:
+                st, thing = outcomes[0]
+                return self.attributes.attribute(thing, e.attr, st, frame, e)
+            results: Evaluated = []
+            for st, thing in outcomes:
+                results.extend(self.attributes.attribute(thing, e.attr, st, frame, e))
+            return self.bounded(results)
+        return self._eval_other(e, state, frame)
+
+    def _eval_other(self, e: ir.Expr, state: State, frame: Frame) -> Evaluated:
         match e:
-            case ir.Name(id=name):
-                return [(state, self.load_name(name, state, frame))]
+            case ir.Call():
+                return self.calls.call_expression(e, state, frame)
             case ir.Literal(value=value):
                 try:
                     return [(state, const(value))]
                 except TypeError:
                     return [(state, self.fresh(state, frame, e))]
-            case ir.Attribute(value=owner, attr=attr):
-                results: Evaluated = []
-                for st, thing in self.eval(owner, state, frame):
-                    results.extend(self.attributes.attribute(thing, attr, st, frame, e))
-                return self.bounded(results)
-            case ir.Call():
-                return self.calls.call_expression(e, state, frame)
             case ir.Compare():
                 return self._compare(e, state, frame)
             case ir.BoolOp():
@@ -1033,6 +1053,8 @@ class Interpreter:
                 return self.eval(value, state, frame)
             case ir.Yield():
                 return [(st, self.fresh(st, frame, e)) for st in self.yielded(e, state, frame)]
+            case ir.Name() | ir.Attribute():
+                raise AssertionError("answered by `eval`")
 
     def _conditional(
         self, test: ir.Expr, body: ir.Expr, orelse: ir.Expr, state: State, frame: Frame

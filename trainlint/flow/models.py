@@ -149,7 +149,8 @@ class Models:
 
     def retire_below(self, state: State, oid: ObjectId) -> None:
         """An unknown object is another one now, and so is what was found out about its parts."""
-        for part in [p for p in state.heap if isinstance(p, tuple) and _below(p, oid)]:
+        parts = [p for p in state.heap if type(p) is tuple and p[0] == "attr" and _below(p, oid)]
+        for part in parts:
             _rename(state, part, ("old", part))
 
     # --- mode --------------------------------------------------------------------------

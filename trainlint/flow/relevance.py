@@ -34,10 +34,12 @@ PROTOCOL_WORDS = frozenset(
     optim optimizer optimizers from_pretrained load_adapter set_adapter add_adapter merge_adapter
     merge_and_unload unload disable_adapter disable_adapters get_peft_model inject_adapter_in_model
     prepare_model_for_kbit_training manual_backward clip_grad_norm_ clip_grad_norm unscale_
-    GradScaler autograd grad fit Trainer
+    GradScaler autograd grad fit Trainer cross_entropy nll_loss binary_cross_entropy
+    binary_cross_entropy_with_logits CrossEntropyLoss NLLLoss BCELoss BCEWithLogitsLoss parameters
+    DistributedSampler
     """.split()
 )
-"""What begins, ends or breaks a step of training; without one of these nothing is trained."""
+"""What begins, ends or breaks a step of training, and losses; without these nothing is judged."""
 
 _BUILTINS = frozenset(dir(builtins))
 

@@ -9,13 +9,25 @@ from trainlint.flow import ir
 
 def calls_in(node: object) -> Iterator[ir.Call]:
     """Every call in a statement, an expression or a body, those in nested functions too."""
-    if isinstance(node, tuple):
-        for part in node:
-            yield from calls_in(part)
-        return
-    if isinstance(node, ir.Call):
-        yield node
-    if isinstance(node, ir.Node | ir.Argument):
-        for slot in type(node).__slots__:
-            if slot not in ("words", "locals"):
-                yield from calls_in(getattr(node, slot))
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, tuple):
+            stack.extend(reversed(top))
+        elif isinstance(top, ir.Node | ir.Argument):
+            if isinstance(top, ir.Call):
+                yield top
+            stack.extend([getattr(top, slot) for slot in _PARTS[type(top)]])
+
+
+class _Parts(dict[type, tuple[str, ...]]):
+    """By kind of node, its fields that can hold code, the last first."""
+
+    def __missing__(self, kind: type) -> tuple[str, ...]:
+        slots: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+        self[kind] = tuple(slot for slot in reversed(slots) if slot not in _NO_CODE)
+        return self[kind]
+
+
+_PARTS = _Parts()
+_NO_CODE = frozenset(("words", "locals", "node", "name", "id", "attr", "op", "kind"))
