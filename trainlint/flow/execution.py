@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
 
 
+MAX_ARCHITECTURES = 2
+"""States that a module's constructor may leave."""
+
+
 class Execution:
     """Runs the project's own functions with their caller's facts."""
 
@@ -278,7 +282,11 @@ class Execution:
             return [(state, ref)]
         results = self.execute(constructor, arguments.with_first(ref), state, frame, node)
         self.run.executed.add(id(constructor.function))
-        return [(st, ref) for st, _ in results]
+        states = [st for st, _ in results]
+        if info.is_module:
+            # Options of an architecture multiply with each module that holds others.
+            states = self.run.join(states, MAX_ARCHITECTURES)
+        return [(st, ref) for st in states]
 
     def decorate(
         self, outer: Value, inner: Value, state: State, frame: Frame, node: ir.Expr

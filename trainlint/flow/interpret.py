@@ -188,9 +188,9 @@ class Interpreter:
             states = self.join(after) if len(after) > len(states) else after
         return Out(states, jumps)
 
-    def join(self, states: Iterable[State]) -> list[State]:
+    def join(self, states: Iterable[State], limit: int = MAX_DISJUNCTS) -> list[State]:
         """Merge what is equal and bound the rest, the more tightly the longer it takes."""
-        kept, dropped = thin(join(states), self._limit())
+        kept, dropped = thin(join(states), min(limit, self._limit()))
         for state in dropped:
             self._drop(state)
         return kept

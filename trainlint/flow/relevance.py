@@ -35,7 +35,7 @@ PROTOCOL_WORDS = frozenset(
     merge_and_unload unload disable_adapter disable_adapters get_peft_model inject_adapter_in_model
     prepare_model_for_kbit_training manual_backward clip_grad_norm_ clip_grad_norm unscale_
     GradScaler autograd grad fit Trainer cross_entropy nll_loss binary_cross_entropy
-    binary_cross_entropy_with_logits CrossEntropyLoss NLLLoss BCELoss BCEWithLogitsLoss parameters
+    binary_cross_entropy_with_logits CrossEntropyLoss NLLLoss BCELoss BCEWithLogitsLoss
     DistributedSampler
     """.split()
 )

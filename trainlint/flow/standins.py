@@ -105,16 +105,35 @@ _KINDS = frozenset("cls library kind sensitive wraps parametric activation fresh
 
 def _rendered(fact: object, names: dict[ObjectId, Name]) -> Hashable:
     """A fact with the names of objects for the objects."""
-    if isinstance(fact, tuple):
-        if type(fact) is tuple and fact in names:
-            return names[fact]
-        return tuple(_rendered(part, names) for part in fact)
-    if isinstance(fact, frozenset):
-        return frozenset(_rendered(part, names) for part in fact)
-    if is_dataclass(fact):
-        compared = (f.name for f in fields(fact) if f.compare and f.name not in _KINDS)
-        return tuple(_rendered(getattr(fact, name), names) for name in compared)
-    return fact if isinstance(fact, Hashable) else None
+    kind = type(fact)
+    compared = _COMPARED[kind]
+    if compared is None:
+        return fact if isinstance(fact, Hashable) else None
+    if compared:
+        return tuple([_rendered(getattr(fact, name), names) for name in compared])
+    assert isinstance(fact, tuple | frozenset)
+    if kind is frozenset:
+        return frozenset([_rendered(part, names) for part in fact])
+    if kind is tuple and fact in names:
+        return names[fact]
+    return tuple([_rendered(part, names) for part in fact])
+
+
+class _Compared(dict[type, tuple[str, ...] | None]):
+    """By type, the fields that tell two facts apart; none for tuples and sets, None for a leaf."""
+
+    def __missing__(self, kind: type) -> tuple[str, ...] | None:
+        found: tuple[str, ...] | None = None
+        if issubclass(kind, tuple | frozenset):
+            found = ()
+        elif is_dataclass(kind):
+            names = (f.name for f in fields(kind) if f.compare and f.name not in _KINDS)
+            found = tuple(names) or None
+        self[kind] = found
+        return found
+
+
+_COMPARED = _Compared()
 
 
 # --- one for both --------------------------------------------------------------------------
