@@ -291,6 +291,7 @@ class Attributes:
             state.update(thing.oid, mode_fixed=True)
         if _is_flag(attr):
             if module is None:
+                self.run.collections.wants_gradient(thing)
                 self._assigned_on_unknown(thing, attr, value, state, frame, target, s, name)
             elif module.cls is None or module.cls.method(attr) is None:
                 self.run.models.assigned_flag(thing.oid, attr, value, state, frame, s, target, name)

@@ -17,7 +17,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.attributes import decorator_names
-from trainlint.flow.frames import Frame
+from trainlint.flow.frames import MAX_DEPTH, Frame
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import MADE
 from trainlint.flow.naming import MODEL_NAME
@@ -161,6 +161,8 @@ class Calls:
         thing = state.heap.get(oid)
         name = spelled(node.func)
         match thing:
+            case ModuleObject(cls=cls, loss="") if cls is not None:
+                return self._own_loss(oid, name, thing, arguments, state, frame, node)
             case ModuleObject(loss=loss) if loss is not None:
                 result = self.loss(loss, arguments, state, frame, node, name)
                 return [(state, self._through(oid, name, result, thing, state, frame, node))]
@@ -239,8 +241,7 @@ class Calls:
         module = state.module(oid)
         inputs = tuple(flattened(arguments.values))
         if module is not None and module.cls is not None and _is_loss_class(module, inputs, name):
-            joined = self.run.tensors.combine(arguments.values, "loss", state)
-            return [(state, self._through(oid, name, joined, module, state, frame, node))]
+            return self._own_loss(oid, name, module, arguments, state, frame, node)
         before = state.grad
         forward = module.cls.method("forward") if module is not None and module.cls else None
         if forward is not None and decorator_names(forward.function) & _GRADIENTS_OFF:
@@ -249,6 +250,34 @@ class Calls:
         result = self.run.training.forward(oid, name, arguments.values, state, frame, node)
         state.grad = before
         return [(state, result)]
+
+    def _own_loss(
+        self,
+        oid: ObjectId,
+        name: str,
+        module: ModuleObject,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
+    ) -> Evaluated:
+        """A loss of the project: what its `forward` computes carries the graphs of all it got."""
+        joined = self.run.tensors.combine(arguments.values, "loss", state)
+        forward = module.cls.method("forward") if module.cls is not None else None
+        results: Evaluated = [(state, joined)]
+        if forward is not None and self.run.depth < MAX_DEPTH:
+            # Not by `invoke`: what only computes on tensors matters here too.
+            given = arguments.with_first(Ref(oid))
+            results = self.run.execution.execute(forward, given, state, frame, node)
+        return [
+            (
+                st,
+                self._through(
+                    oid, name, v if isinstance(v, Tensor) else joined, module, st, frame, node
+                ),
+            )
+            for st, v in results
+        ]
 
     def _through(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ from trainlint.flow.values import (
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
 
+_LOADER_NAME = re.compile(r"(data)?_?loaders?\b|_(dl|iter)\b|\bbatches\b", re.IGNORECASE)
+
 
 class Collections:
     """Lists, tuples, dictionaries and what is taken from them or put in."""
@@ -46,6 +49,35 @@ class Collections:
         self.run = interpreter
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
         self.data_items: set[ObjectId] = set()
+
+    def is_data(self, value: Value) -> bool:
+        """What a data loader gave, a part of it or what is computed from it: it has no graph."""
+        return self._drawn(value) is not None
+
+    def _drawn(self, value: Value) -> ObjectId:
+        """The batch that a value is a part of."""
+        while isinstance(value, Ref) and isinstance(value.oid, tuple):
+            if value.oid in self.data_items:
+                return value.oid
+            if value.oid[0] != "attr":
+                return None
+            inner = value.oid[1]
+            value = inner if isinstance(inner, Ref) else Ref(inner)
+        return None
+
+    def more_data(self, values: tuple[Value, ...], op: str) -> Value:
+        """What is computed from data and constants alone."""
+        for value in values:
+            if isinstance(value, Ref) and self.is_data(value):
+                oid = value.oid
+                while isinstance(oid, tuple) and isinstance(oid[-1], str) and oid[-1][:1] == "(":
+                    oid = oid[1]  # one operation is enough: loops would nest them without end
+                return Ref(("attr", oid, f"({op})"))
+        return Ref(("computed", op))
+
+    def wants_gradient(self, value: Value) -> None:
+        """`x.requires_grad_()`: what is computed from this batch has a graph."""
+        self.data_items.discard(self._drawn(value))
 
     def new_list(self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node) -> Ref:
         """A list of known items."""
@@ -175,6 +207,9 @@ class Collections:
                         part = links[0][1]
                         named = thing.path.startswith("named")
                         return TupleValue((Ref(("name", item.oid)), part)) if named else part
+                    case None if _names_a_loader(node):
+                        self.data_items.add(item.oid)
+                        return item
                     case _:
                         return item
             case _:
@@ -332,3 +367,9 @@ class Collections:
             self.kept_graphs.append(
                 (GraphKept(site=self.run.site(frame, s), name="the loss", keeper=name), new)
             )
+
+
+def _names_a_loader(node: ir.Node) -> bool:
+    """Whether a loop draws from what is called a loader: batches of data, and no graph in them."""
+    iterable = getattr(node, "iter", None)
+    return iterable is not None and _LOADER_NAME.search(ir.spelled(iterable)) is not None

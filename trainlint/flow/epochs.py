@@ -46,12 +46,22 @@ class Epochs:
         draw = (outer.site, sampler)
         event = EpochLoop(
             site=outer.site,
-            sampler=self.run.names.name_of(sampler, state),
+            sampler=self._called(sampler, iterable, state),
             shuffles=_shuffles(thing),
             epoch_set=Certainty.NO,
         )
         self._draws.setdefault(draw, []).append((event, self.run.rounds, state.decisions))
         return draw
+
+    def _called(self, sampler: ObjectId, iterable: Value, state: State) -> str:
+        """How the user calls the sampler: by its own name, or by its loader's."""
+        own = self.run.names.variable_of(sampler, state)
+        thing = state.heap.get(iterable.oid) if isinstance(iterable, Ref) else None
+        while isinstance(thing, LibraryObject) and thing.role in ("enumerate", "zip"):
+            iterable = thing.links[0][1]
+            thing = state.heap.get(iterable.oid) if isinstance(iterable, Ref) else None
+        held = self.run.names.variable_of(iterable.oid, state) if isinstance(iterable, Ref) else ""
+        return own or (f"{held}.sampler" if held else "DistributedSampler")
 
     def trains(self) -> None:
         """A backward runs: what is drawn around it is what trains."""

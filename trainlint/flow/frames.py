@@ -45,6 +45,8 @@ class Loop:
     site: Site | None = None
     repeats: bool = True
     """Its rounds are alike; False for a loop over known items."""
+    tests: int = 0
+    """How many tests stood around the loop."""
     draw: Draw | None = None
     """The distributed sampler that it draws from, with the epoch loop around it."""
 

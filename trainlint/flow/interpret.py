@@ -129,6 +129,8 @@ class Interpreter:
         self.parameter_loops: list[int] = []
         self.seen: dict[tuple[int, FrameId], set[tuple[object, ...]]] = {}
         """The states in which the rounds of a loop began, also in earlier rounds around it."""
+        self.tests: list[ir.Expr] = []
+        """The tests whose bodies run now, the outermost first."""
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""
 
@@ -368,7 +370,9 @@ class Interpreter:
         yes, no, undetermined = self.split(s.test, state, frame)
         if undetermined and self.parameter_loops and yes and no:
             return self._branch_over_parameters(s, yes, no, frame)
+        self.tests.append(s.test)
         first = self.block(s.body, yes, frame)
+        self.tests.pop()
         second = self.block(s.orelse, no, frame)
         jumps = [*first.jumps, *second.jumps]
         if not undetermined:
@@ -666,6 +670,7 @@ class Interpreter:
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
         left: list[State] = []
         seen = self.seen.setdefault((loop.node, frame.id), set())
+        loop.tests = len(self.tests)
         self.loops.append(loop)
         try:
             for number in range(1, MAX_ROUNDS + 1):

@@ -38,6 +38,7 @@ _FILLED_BY_HAND = frozenset(
         "register_buffer",
     ]
 )
+_PARAMETER = LIBRARY.call("torch.nn.Parameter")
 _MAX_DEPTH = 5
 
 
@@ -67,7 +68,7 @@ def made_by(expr: ir.Expr | None, scope: Scope, depth: int = 0) -> Made | None:
     match scope.value(call.func):
         case External(path=path):
             spec = LIBRARY.call(path)
-            if path == "torch.nn.Parameter" and not _is_false(_argument(call, "requires_grad", 1)):
+            if spec == _PARAMETER and not _is_false(_argument(call, "requires_grad", 1)):
                 return Made(name, call, parametric=True)
             if not isinstance(spec, sp.Layer):
                 return None

@@ -224,6 +224,8 @@ class LibraryCalls:
                     if position < len(arguments.positional)
                     else (arguments.values[0] if arguments.values else NONE)
                 )
+                if arguments.get("requires_grad") == TRUE:
+                    self.run.collections.wants_gradient(same)
                 if flag and isinstance(same, Tensor):
                     same = self.run.attributes.wrapped_again(same, arguments, frame, node)
                 return [(state, same)]

@@ -857,6 +857,8 @@ def _opaque(
             run.models.promote(oid, state)
             return of_object(run, oid, name, arguments, state, frame, node)
         case _ if name in _SELF_RETURNING and name != "type":
+            if name == "requires_grad_":
+                run.collections.wants_gradient(Ref(oid))
             if arguments.values or name in ("cuda", "cpu", "half", "float", "double"):
                 return [(state, Ref(oid))]
             return None
@@ -864,6 +866,10 @@ def _opaque(
             return _accelerator(run, oid, "prepare", arguments, state, frame, node)
         case "unwrap_model" if arguments.values:
             return [(state, first)]
+        case _ if run.collections.is_data(Ref(oid)) and all(
+            isinstance(v, Const) or run.collections.is_data(v) for v in arguments.values
+        ):
+            return [(state, run.collections.more_data((Ref(oid),), name))]
         case _:
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Models:
                 whole = self.promote(oid[1], state)
             if whole is not None:
                 module = ModuleObject(flag=whole.flag, trainable=whole.trainable, uniform=True)
-                state.attrs[oid[1], oid[2]] = Ref(oid)
+                state.attrs[oid[1], _part_name(oid[2])] = Ref(oid)
         state.heap[oid] = module
         return module
 
@@ -881,6 +882,19 @@ def _asks_requires_grad(condition: ir.Expr) -> bool:
             return any(_asks_requires_grad(v) for v in values)
         case _:
             return False
+
+
+def _part_name(key: Hashable) -> str:
+    """An attribute's name, an index, or any of the parts: `blocks[-3:]`, `blocks[i]`."""
+    match key:
+        case str():
+            return key
+        case int():
+            return str(key)
+        case Const(value=value):
+            return str(value)
+        case _:
+            return EACH
 
 
 __all__ = ["EACH", "Models"]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.core.events import Event, GradientsCleared, OptimizerStep, SchedulerStep
 from trainlint.core.facts import Certainty, Gradients, Site
+from trainlint.flow import ir
+from trainlint.flow.reading import walk
 from trainlint.flow.state import Decision, State
 from trainlint.flow.values import ObjectId
 
@@ -60,7 +62,7 @@ class Protocol:
     def stepped(self, event: OptimizerStep, oid: ObjectId, state: State) -> bool:
         """Note a step; False if its event has to wait."""
         self.loops.setdefault(oid, set()).update(_key(loop) for loop in self.run.loops)
-        nth = counts_rounds(state)
+        nth = counts_rounds(state) or self._under_or_modulo()
         self.every_nth[oid] = self.every_nth.get(oid, True) and nth
         backward = event.optimizer.backward
         place = (event.site, oid, backward.site if backward is not None else None)
@@ -73,6 +75,10 @@ class Protocol:
             case _:
                 pass
         return True
+
+    def _under_or_modulo(self) -> bool:
+        inside = self.run.loops[-1].tests if self.run.loops else 0
+        return any(_or_modulo(test) for test in self.run.tests[inside:])
 
     def cleared(self, event: GradientsCleared, oid: ObjectId, state: State) -> None:
         """Note that fresh gradients of an earlier round are cleared in every round."""
@@ -118,6 +124,12 @@ def _key(loop: Loop) -> Hashable:
 def counts_rounds(state: State) -> bool:
     """Whether a condition of the form `(i + 1) % n == 0` holds here."""
     return any(_has_modulo(key) for key, held in state.assumed.items() if held)
+
+
+def _or_modulo(test: ir.Expr) -> bool:
+    """`(i + 1) % n == 0 or last`: every n-th round, and one more."""
+    parts = test.values if isinstance(test, ir.BoolOp) else ()
+    return any(isinstance(e, ir.BinOp) and e.op == "%" for part in parts for e in walk(part))
 
 
 def _has_modulo(key: Hashable) -> bool:

@@ -74,10 +74,10 @@ class Tensors:
         for value in flattened(self._unpacked(values, state)):
             if isinstance(value, Tensor):
                 tensors.append(value)
-            elif not isinstance(value, Const) and not self._is_data(value):
+            elif not isinstance(value, Const) and not self.run.collections.is_data(value):
                 others = True
         if not tensors:
-            return Ref(("computed", op))
+            return Ref(("computed", op)) if others else self.run.collections.more_data(values, op)
         attached = {t.attached for t in tensors}
         if Certainty.YES in attached:
             certain = Certainty.YES
@@ -99,17 +99,6 @@ class Tensors:
             divided=any(t.divided for t in tensors) or op == "/",
             leaf=any(t.leaf for t in tensors) and certain is Certainty.NO,
         )
-
-    def _is_data(self, value: Value) -> bool:
-        """What a data loader gave, or a part of it: it has no graph."""
-        while isinstance(value, Ref) and isinstance(value.oid, tuple):
-            if value.oid in self.run.collections.data_items:
-                return True
-            if value.oid[0] != "attr":
-                return False
-            inner = value.oid[1]
-            value = inner if isinstance(inner, Ref) else Ref(inner)
-        return False
 
     @staticmethod
     def _unpacked(values: tuple[Value, ...], state: State | None) -> tuple[Value, ...]:

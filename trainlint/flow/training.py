@@ -384,7 +384,7 @@ class Training:
             if optimizer.gradients is not Gradients.FRESH:
                 sites = ()
             mixed = optimizer.gradients in (Gradients.CONSUMED, Gradients.MIXED_IN)
-            again = any(s.site == origin.site for s in sites)
+            again = not optimizer.this_round and any(s.site == origin.site for s in sites)
             state.update(
                 oid,
                 gradients=Gradients.MIXED_IN if mixed else Gradients.FRESH,

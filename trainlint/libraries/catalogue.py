@@ -5,14 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 from trainlint.libraries.spec import (
+    Activation,
     Harmless,
-    Inject,
-    LoadAdapters,
-    PrepareQuantised,
-    Settings,
+    Reshape,
     Spec,
     Table,
-    TrainerClass,
 )
 
 
@@ -77,9 +74,9 @@ class Catalogue:
         return self.call(self.canonical(path)) is not None
 
     def matters(self, path: str) -> bool:
-        """Whether the path has to do with adapters or trainers: so does what mentions it."""
+        """Whether calling the path makes or changes something: so does what mentions it."""
         spec = self.call(self.canonical(path))
-        return isinstance(spec, Settings | Inject | LoadAdapters | PrepareQuantised | TrainerClass)
+        return spec is not None and not isinstance(spec, Activation | Reshape)
 
     def is_module_base(self, path: str) -> bool:
         """Whether a class of that path is a torch.nn.Module."""
