@@ -26,10 +26,16 @@ class Part(NamedTuple):
     name: str
 
 
-Known = dict[str, "str | Part"]
+class Outputs(NamedTuple):
+    """Several outputs in one, a tuple's by index or a dict's by key, with what each ends with."""
+
+    items: tuple[tuple[object, str], ...]
 
 
-def output_activation(info: ClassInfo, of_part: Callable[[str], str]) -> str:
+Known = dict[str, "str | Part | Outputs"]
+
+
+def output_activation(info: ClassInfo, of_part: Callable[[str], str]) -> str | Outputs:
     """The last activation of `forward`'s result, if every return agrees and it is certain.
 
     `of_part` tells it for a sub-module; `none` is a linear map's, empty is not known.
@@ -48,7 +54,7 @@ class ForwardReader:
         self.of_part = of_part
         self.depth = 0
 
-    def result(self, func: Func, given: list[str | Part]) -> str:
+    def result(self, func: Func, given: list[str | Part]) -> str | Outputs:
         """What a method returns, called with such arguments."""
         if self.depth >= _MAX_DEPTH:
             return ""
@@ -61,7 +67,7 @@ class ForwardReader:
             body.block(function.body, known)
         finally:
             self.depth -= 1
-        return agreed(body.returned)
+        return _agreed_outputs(body.returned)
 
 
 class BodyReader:
@@ -72,7 +78,7 @@ class BodyReader:
         self.owner = owner
         self.receiver = receiver_of(function)
         self.scope = Scope(owner.module, function)
-        self.returned: list[str] = []
+        self.returned: list[str | Outputs] = []
 
     def block(self, body: ir.Block, known: Known) -> bool:
         """Run statements; False if their end is not reached."""
@@ -87,7 +93,7 @@ class BodyReader:
                 self._bind(target, None, known)
             case ir.Jump(kind=kind, value=value):
                 if kind is ir.JumpKind.RETURN:
-                    self.returned.append(self.of(value, known) if value is not None else "")
+                    self.returned.append(self._whole(value, known) if value is not None else "")
                 return False
             case ir.If(body=body, orelse=orelse):
                 return self._branches((body, orelse), known)
@@ -146,17 +152,41 @@ class BodyReader:
                 known[name] = ""
             case ir.Name(id=name), _:
                 assert value is not None
-                known[name] = self._part(value, known) or self.of(value, known)
+                known[name] = self._part(value, known) or self._whole(value, known)
             case ir.Sequence(items=items), ir.Sequence(items=values) if len(items) == len(values):
                 for item, part in zip(items, values, strict=True):
                     self._bind(item, part, known)
             case ir.Sequence(items=items), _:
-                for item in items:
+                whole = self._whole(value, known) if value is not None else ""
+                several = dict(whole.items) if isinstance(whole, Outputs) else {}
+                for i, item in enumerate(items):
                     self._bind(item, None, known)
+                    if isinstance(item, ir.Name):
+                        known[item.id] = several.get(i, "")
             case ir.Starred(value=inner), _:
                 self._bind(inner, None, known)
+            case ir.Subscript(value=ir.Name(id=name)), _ if isinstance(known.get(name), Outputs):
+                known[name] = ""
             case _:
                 pass
+
+    def _whole(self, expr: ir.Expr, known: Known) -> str | Outputs:
+        """What a value ends with, or each of several in one."""
+        match expr:
+            case ir.Name(id=name) if isinstance(known.get(name), Outputs):
+                return known[name]  # type: ignore[return-value]
+            case ir.Sequence(items=items) if not any(isinstance(i, ir.Starred) for i in items):
+                return Outputs(tuple((i, self.of(item, known)) for i, item in enumerate(items)))
+            case ir.Mapping(items=pairs) if all(isinstance(k, ir.Literal) for k, _ in pairs):
+                return Outputs(
+                    tuple(
+                        (k.value, self.of(v, known)) for k, v in pairs if isinstance(k, ir.Literal)
+                    )
+                )
+            case ir.Call():
+                return self._call(expr, known)
+            case _:
+                return self.of(expr, known)
 
     def _part(self, expr: ir.Expr, known: Known) -> Part | None:
         """The sub-module that an expression names."""
@@ -185,7 +215,8 @@ class BodyReader:
                 found = known.get(name, "")
                 return found if isinstance(found, str) else ""
             case ir.Call():
-                return self._call(expr, known)
+                whole = self._call(expr, known)
+                return whole if isinstance(whole, str) else ""
             case ir.IfExp(body=body, orelse=orelse):
                 return agreed([self.of(body, known), self.of(orelse, known)])
             case ir.Subscript(value=owner):
@@ -197,7 +228,7 @@ class BodyReader:
             case _:
                 return ""
 
-    def _call(self, call: ir.Call, known: Known) -> str:
+    def _call(self, call: ir.Call, known: Known) -> str | Outputs:
         first = next((a.value for a in call.args if not a.star), None)
         part = self._part(call.func, known)
         if part is not None:
@@ -215,7 +246,7 @@ class BodyReader:
             case _:
                 return self._function(call, first, known)
 
-    def _method(self, func: Func | None, call: ir.Call, known: Known) -> str:
+    def _method(self, func: Func | None, call: ir.Call, known: Known) -> str | Outputs:
         if func is None or any(a.star for a in call.args):
             return ""
         given = [
@@ -261,3 +292,14 @@ def _number(index: ir.Expr) -> int | None:
 def agreed(found: list[str]) -> str:
     """The one activation that all of them are."""
     return found[0] if found and all(one == found[0] for one in found) else ""
+
+
+def _agreed_outputs(found: list[str | Outputs]) -> str | Outputs:
+    """What all returns end with; of several outputs, those that agree."""
+    if not found or not all(isinstance(one, Outputs) for one in found):
+        return agreed([one if isinstance(one, str) else "" for one in found])
+    several = [dict(one.items) for one in found if isinstance(one, Outputs)]
+    keys = list(several[0])
+    if any(list(one) != keys for one in several):
+        return ""
+    return Outputs(tuple((key, agreed([one[key] for one in several])) for key in keys))

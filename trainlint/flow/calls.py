@@ -208,6 +208,7 @@ class Calls:
             return self.made_elsewhere(last, arguments, state, frame, node)
         if (
             MODEL_NAME.search(last)
+            and not _FACTORY_NAME.match(last)
             and not _CLASS_NAME.match(last)
             and not _LOSS_NAME.search(last)
             and arguments.values
@@ -289,13 +290,14 @@ class Calls:
         frame: Frame,
         node: ir.Call,
     ) -> Value:
-        """A loss of the project that runs a network of its own: its gradients pass through it."""
+        """A loss of the project with weights of its own: its gradients pass through them."""
         if not isinstance(loss, Tensor) or module.cls is None:
             return loss
         off = module.cls.node.words & {"no_grad", "inference_mode", "set_grad_enabled"}
         parts = [state.module(part) for part in self.run.models.reach(oid, state) if part != oid]
         network = any(p is not None and p.parametric and p.loss is None for p in parts)
-        if off or not network or self.run.models.share(oid, state).share is not Share.ALL:
+        held = oid in {g.oid for _, o in state.optimizers() for g in o.groups or ()}
+        if off or not (network or held) or self.run.models.share(oid, state).share is not Share.ALL:
             return loss
         made = self.run.training.forward(oid, name, (loss,), state, frame, node, record=False)
         return replace(loss, forwards=loss.forwards | made.forwards)

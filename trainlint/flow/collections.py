@@ -14,7 +14,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.frames import Frame
-from trainlint.flow.models import EACH
+from trainlint.flow.models import EACH, LOADED
 from trainlint.flow.state import (
     LibraryObject,
     ListObject,
@@ -232,7 +232,7 @@ class Collections:
         """The `index`-th part of a value that is unpacked."""
         match value:
             case Tensor():
-                return value
+                return _taken(value, index)
             case TupleValue(items=items) if index < len(items):
                 return items[index]
             case Ref(oid=oid):
@@ -254,7 +254,9 @@ class Collections:
         index = key.value if isinstance(key, Const) else None
         match thing:
             case Tensor():
-                return replace(thing, activation="") if index is None else thing
+                if index is None:
+                    return replace(thing, activation="", parts=())
+                return _taken(thing, index)
             case TupleValue(items=items):
                 if isinstance(index, int) and -len(items) <= index < len(items):
                     return items[index]
@@ -296,7 +298,7 @@ class Collections:
         return (
             isinstance(thing, Ref)
             and isinstance(thing.oid, tuple)
-            and thing.oid[0] == "result"
+            and thing.oid[0] in ("result", LOADED)
             and thing.oid not in state.heap
         )
 
@@ -373,3 +375,12 @@ def _names_a_loader(node: ir.Node) -> bool:
     """Whether a loop draws from what is called a loader: batches of data, and no graph in them."""
     iterable = getattr(node, "iter", None)
     return iterable is not None and _LOADER_NAME.search(ir.spelled(iterable)) is not None
+
+
+def _taken(outputs: Tensor, key: object) -> Tensor:
+    """One of several outputs."""
+    if not outputs.parts:
+        return outputs
+    if isinstance(key, int) and key < 0:
+        key += len(outputs.parts)
+    return replace(outputs, activation=dict(outputs.parts).get(key, ""), parts=())

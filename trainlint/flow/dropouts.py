@@ -141,7 +141,7 @@ class Probability:
                 return "constant" if value else "zero"
             case ir.Name(id=name):
                 return self._name(name, depth)
-            case ir.Attribute():
+            case ir.Attribute() | ir.Subscript():
                 return self._attribute(expr)
             case ir.BinOp(left=left, right=right):
                 kinds = {self.of(left, 0, depth + 1), self.of(right, 0, depth + 1)}
@@ -164,14 +164,17 @@ class Probability:
             case _:
                 return "unknown"
 
-    def _attribute(self, expr: ir.Attribute) -> str:
+    def _attribute(self, expr: ir.Attribute | ir.Subscript) -> str:
+        """`self.p`, `config.dropout`, `self.config["dropout"]`."""
         root = root_of(expr)
         if not isinstance(root, ir.Name):
             return "unknown"
         if root.id != self.receiver:
             return "unknown" if self.scope.owner(root.id) is not None else "constant"
-        first = next(a for node in walk(expr) if (a := attribute_of(node, self.receiver)))
-        return self._own_attribute(first, first == expr.attr)
+        first = next((a for node in walk(expr) if (a := attribute_of(node, self.receiver))), None)
+        if first is None:
+            return "unknown"
+        return self._own_attribute(first, isinstance(expr, ir.Attribute) and first == expr.attr)
 
     def _own_attribute(self, name: str, is_whole: bool) -> str:
         found: list[ir.Expr] = []

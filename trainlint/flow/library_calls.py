@@ -18,7 +18,7 @@ from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.frames import Frame
 from trainlint.flow.ir import spelled
-from trainlint.flow.models import UNGRAPHED
+from trainlint.flow.models import LOADED, UNGRAPHED
 from trainlint.flow.state import (
     LibraryObject,
     ListObject,
@@ -285,6 +285,8 @@ class LibraryCalls:
                 return [(state, NONE)]
             case "lightning_cli":
                 return self.run.hooked.command_line(arguments, Place(state, frame, node))
+            case "load":
+                return [(state, self.run.fresh(state, frame, node, LOADED))]
             case "same_all":
                 if len(arguments.positional) > 1:
                     return [(state, TupleValue(arguments.positional[:2]))]

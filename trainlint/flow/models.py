@@ -54,6 +54,8 @@ ADAPTER = "$adapter:"
 """What the attribute names of adapters begin with."""
 MADE = "made:"
 """What the identity of an object begins with whose class is not here; its name follows."""
+LOADED = "loaded"
+"""What the identity of an unpickled object begins with."""
 UNGRAPHED = "ungraphed"
 """What the identity of an input begins with that turns gradients off."""
 MAX_PARTS = 48
@@ -474,6 +476,9 @@ class Models:
         if not isinstance(old, Ref) or not isinstance(new, Ref) or old == new:
             return
         before, after = state.module(old.oid), state.module(new.oid)
+        if before is not None and isinstance(new.oid, tuple) and new.oid[0] == LOADED:
+            # What `torch.load` gives takes the place of a model: it is one.
+            after = self.promote(new.oid, state)
         if before is None or after is None or after.replaces is not None:
             return
         if before.loss is not None or after.loss is not None:

@@ -25,6 +25,8 @@ MODEL_NAME = re.compile(
 )
 """A variable, attribute or parameter that holds a network, as people write it."""
 
+_NAMELESS = "the model"
+
 
 class Names:
     """How the user calls the objects of a state."""
@@ -42,13 +44,15 @@ class Names:
             if value == Ref(oid) and not name.startswith("$"):
                 return name
         if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
-            return f"{self.name_of(oid[1], state)}.{oid[2]}"
+            owner = self.name_of(oid[1], state)
+            held = self.variable_of(oid, state) if owner == _NAMELESS else ""
+            return held or f"{owner}.{oid[2]}"
         for (owner, name), value in state.attrs.items():
             if value == Ref(oid):
                 return f"self.{name}" if owner != oid else name
         if isinstance(oid, tuple) and oid[:1] == ("param",):
             return str(oid[-1])
-        return "the model"
+        return _NAMELESS
 
     def variable_of(self, oid: ObjectId, state: State) -> str:
         """The variable or attribute that holds an object, empty if none does."""

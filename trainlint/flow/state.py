@@ -388,6 +388,7 @@ def join_values(values: Iterable[Value]) -> Value | None:
             cut=result.cut if result.cut is other.cut else None,
             scaler=result.scaler or other.scaler,
             activation=result.activation if result.activation == other.activation else "",
+            parts=result.parts if result.parts == other.parts else (),
             divided=result.divided or other.divided,
         )
     return result

@@ -9,7 +9,7 @@ from trainlint.core.facts import (
     Cut,
 )
 from trainlint.flow import ir
-from trainlint.flow.activation import SAME, output_activation
+from trainlint.flow.activation import SAME, Outputs, output_activation
 from trainlint.flow.frames import Frame
 from trainlint.flow.models import EACH
 from trainlint.flow.state import (
@@ -125,7 +125,15 @@ class Tensors:
         )
 
     def activation_of(self, oid: ObjectId, state: State) -> str:
-        """The last activation of a model's output, if it is certain."""
+        """The last activation of a model's output, if it has one output and that is certain."""
+        return self.output_of(oid, state)[0]
+
+    def output_of(self, oid: ObjectId, state: State) -> tuple[str, tuple[tuple[object, str], ...]]:
+        """The last activation of a model's output, or of each of several, as far as certain."""
+        found = self._ends_with(oid, state)
+        return (found, ()) if isinstance(found, str) else ("", found.items)
+
+    def _ends_with(self, oid: ObjectId, state: State) -> str | Outputs:
         module = state.module(oid)
         for _ in range(6):
             if module is None:

@@ -147,14 +147,16 @@ class Training:
         if grad.on is Certainty.NO or self._named_evaluation(frame):
             for part in self.models.reach(oid, state):
                 state.update(part, evaluated=True)
+        activation, parts = self.run.tensors.output_of(oid, state)
         if grad.on is Certainty.NO:
             return Tensor(
                 attached=Certainty.NO,
                 cut=Cut.NO_GRAD,
                 cut_origin=grad.origin,
                 references=through.references | through.forwards | {made},
-                activation=self.run.tensors.activation_of(oid, state),
+                activation=activation,
                 activation_origin=self.run.origin(frame, node, "computed here"),
+                parts=parts,
             )
         frozen = facts.trainable.share is Share.NONE
         attached = (
@@ -167,8 +169,9 @@ class Training:
             attached=attached,
             references=through.references,
             fed=through.fed | through.forwards | through.references,
-            activation=self.run.tensors.activation_of(oid, state),
+            activation=activation,
             activation_origin=self.run.origin(frame, node, "computed here"),
+            parts=parts,
         )
 
     def _bypassed(self, oid: ObjectId, state: State) -> ObjectId:

@@ -154,6 +154,8 @@ class Tensor:
     scaler: ObjectId = None
     activation: str = ""
     activation_origin: Origin | None = field(default=None, compare=False)
+    parts: tuple[tuple[object, str], ...] = ()
+    """Of several outputs in one (a tuple, a dict), the activation of each, by index or key."""
     divided: bool = False
     leaf: bool = False
     """requires_grad was switched on by hand."""
