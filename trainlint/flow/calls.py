@@ -294,7 +294,10 @@ class Calls:
         if not isinstance(loss, Tensor) or module.cls is None:
             return loss
         off = module.cls.node.words & {"no_grad", "inference_mode", "set_grad_enabled"}
-        parts = [state.module(part) for part in self.run.models.reach(oid, state) if part != oid]
+        own = self.run.models.reach(oid, state)
+        if any(made.oid in own for made in loss.forwards):
+            return loss
+        parts = [state.module(part) for part in own if part != oid]
         network = any(p is not None and p.parametric and p.loss is None for p in parts)
         held = oid in {g.oid for _, o in state.optimizers() for g in o.groups or ()}
         if off or not (network or held) or self.run.models.share(oid, state).share is not Share.ALL:
@@ -373,7 +376,7 @@ class Calls:
                 continue
             self.run.recorder.raise_event(
                 WrapperBypassed(
-                    site=seen.event.site,
+                    site=self.run.training.bypassed_at.get(made.site, seen.event.site),
                     when=self.run.when,
                     wrapper=self.run.names.name_of(wrapper, state),
                     model=made.facts,

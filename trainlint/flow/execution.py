@@ -172,6 +172,7 @@ class Execution:
             arguments.positional[0] if func.owner is not None and arguments.positional else None,
             frame,
             cls=func.owner,
+            called=self.run.site(frame, node),
         )
         self.run.frames[frame_id] = inner
         bound = bind(function, arguments)

@@ -66,6 +66,8 @@ class Frame:
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     cls: ClassInfo | None = None
+    called: Site | None = None
+    """The call in the caller's code."""
 
     @property
     def name(self) -> str:

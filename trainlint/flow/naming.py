@@ -44,9 +44,9 @@ class Names:
             if value == Ref(oid) and not name.startswith("$"):
                 return name
         if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
-            owner = self.name_of(oid[1], state)
-            held = self.variable_of(oid, state) if owner == _NAMELESS else ""
-            return held or f"{owner}.{oid[2]}"
+            whole = self.name_of(oid[1], state)
+            held = self.variable_of(oid, state) if whole == _NAMELESS else ""
+            return held or f"{whole}.{oid[2]}"
         for (owner, name), value in state.attrs.items():
             if value == Ref(oid):
                 return f"self.{name}" if owner != oid else name

@@ -52,6 +52,7 @@ class Relevance:
         self._known: dict[int, bool] = {}
         self._closing: dict[int, bool] = {}
         self._names: dict[str, frozenset[str]] = {}
+        self._methods: dict[str, frozenset[str]] = {}
 
     def defines_functions(self, function: ir.Function) -> bool:
         """Whether a closure over the function's variables may outlive its call."""
@@ -64,10 +65,20 @@ class Relevance:
         """Whether running the function could change or show anything."""
         known = self._known.get(id(function))
         if known is None:
-            known = bool(function.words & self.words) or _calls_unknown(function, module)
+            methods = self._method_names(module)
+            known = bool(function.words & self.words) or _calls_unknown(function, module, methods)
             known = known or bool(function.words & self._relevant_names(module))
             self._known[id(function)] = known
         return known
+
+    def _method_names(self, module: ModuleInfo) -> frozenset[str]:
+        """The names of the methods of the file's classes."""
+        found = self._methods.get(module.path)
+        if found is None:
+            classes = [b for b in module.bindings.values() if isinstance(b, ir.Class)]
+            found = frozenset(f.name for c in classes for f in c.body if isinstance(f, ir.Function))
+            self._methods[module.path] = found
+        return found
 
     def _relevant_names(self, module: ModuleInfo) -> frozenset[str]:
         """Names of the file's functions and classes that matter, and all it imports."""
@@ -121,7 +132,7 @@ def _methods(binding: object) -> dict[str, frozenset[str]]:
     return {f.name: f.words for f in binding.body if isinstance(f, ir.Function)}
 
 
-def _calls_unknown(function: ir.Function, module: ModuleInfo) -> bool:
+def _calls_unknown(function: ir.Function, module: ModuleInfo, methods: frozenset[str]) -> bool:
     """Whether it calls what may be a model or a callback.
 
     That is what it was given, what a function around it was given (a decorator's wrapper calls
@@ -134,19 +145,17 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo) -> bool:
     return (
         any(name in parameters or name not in known for name in names)
         or any(MODEL_NAME.search(name) for name in names)
-        or any(_is_own_network(func) for func in called)
+        or any(_is_own_part(func, methods) for func in called)
     )
 
 
-def _is_own_network(func: object) -> bool:
-    """`self.netG`, called, or `self` itself, which then is a network."""
-    if isinstance(func, ir.Name):
-        return func.id == "self"
+def _is_own_part(func: object, methods: frozenset[str]) -> bool:
+    """`self.facenet`, called: what an attribute holds, and no method of these classes."""
     return (
         isinstance(func, ir.Attribute)
         and isinstance(func.value, ir.Name)
         and func.value.id == "self"
-        and MODEL_NAME.search(func.attr) is not None
+        and func.attr not in methods
     )
 
 

@@ -105,6 +105,8 @@ class Training:
         self.followers: set[ObjectId] = set()
         self.protocol = Protocol(interpreter)
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
+        self.bypassed_at: dict[object, Site] = {}
+        """Where forwards go past a wrapper."""
         self.cleared_by_hand: set[ObjectId] = set()
         """Models whose own gradients somebody clears."""
 
@@ -142,6 +144,8 @@ class Training:
         carries = through.attached is Certainty.YES
         bypass = self._bypassed(oid, state)
         made = Forward(oid, key, facts, grad.on, grad.origin, grad.leaked, bypass, carries)
+        if bypass is not None:
+            self.bypassed_at[made.site] = self._outside(bypass, state, frame, node)
         if record:
             self._remember(key, made, state, frame, node, result_used)
         if grad.on is Certainty.NO or self._named_evaluation(frame):
@@ -175,11 +179,24 @@ class Training:
         )
 
     def _bypassed(self, oid: ObjectId, state: State) -> ObjectId:
-        """The DDP wrapper around a module that was called directly, if only it was prepared."""
+        """The DDP wrapper around a module that was called directly, or a trained part of it."""
         for wrapper, module in state.modules():
-            if module.wraps == oid and module.wrapper == "ddp":
+            if module.wrapper != "ddp" or module.wraps is None or wrapper == oid:
+                continue
+            if module.wraps == oid:
+                return wrapper
+            part = oid in self.models.reach(module.wraps, state)
+            if part and self.models.share(oid, state).share is not Share.NONE:
                 return wrapper
         return None
+
+    def _outside(self, wrapper: ObjectId, state: State, frame: Frame, node: ir.Node) -> Site:
+        """Where a call goes past a wrapper: outside of what is wrapped, whose methods call on."""
+        own = {Ref(part) for part in self.models.reach(wrapper, state)}
+        site, current = self.run.site(frame, node), frame
+        while current.receiver in own and current.called is not None and current.caller is not None:
+            site, current = current.called, current.caller
+        return site
 
     def _named_evaluation(self, frame: Frame) -> bool:
         names = [frame.name, *(x for loop in self.run.loops for x in loop.loaders)]
