@@ -14,7 +14,7 @@ from trainlint.core.events import (
 )
 from trainlint.core.facts import Certainty
 from trainlint.flow import ir
-from trainlint.flow.activation import output_activation
+from trainlint.flow.activation import Outputs, output_activation
 from trainlint.flow.overrides import overrides_of
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.record import Recorder
@@ -434,7 +434,7 @@ def test_helpers_of_forward_count_and_builders_do_not() -> None:
 PARTS = {"fc": "none", "act": "sigmoid", "flat": "same", "layers.-1": "none"}
 
 
-def activation(body: str, base: str = "Base", **others: str) -> str:
+def activation(body: str, base: str = "Base", **others: str) -> str | Outputs:
     return output_activation(last_class(in_class(body, base), **others), lambda n: PARTS.get(n, ""))
 
 
@@ -465,7 +465,7 @@ def activation(body: str, base: str = "Base", **others: str) -> str:
         ("pass", ""),
     ],
 )
-def test_the_last_activation(body: str, expected: str) -> None:
+def test_the_last_activation(body: str, expected: str | Outputs) -> None:
     assert activation("def forward(self, x):\n" + indent(body, "    ")) == expected
 
 

@@ -286,6 +286,8 @@ class Attributes:
             if value != NONE:
                 self.run.training.filled_by_hand()
             return
+        if attr == "data" and self.run.training.written_by_hand(thing, state):
+            return
         module = state.module(thing.oid)
         if attr == "train" and module is not None:
             state.update(thing.oid, mode_fixed=True)

@@ -86,6 +86,8 @@ _MODULE_WORDS = frozenset(
     """.split()
 )
 
+_FILLS = frozenset({"add_", "sub_", "copy_", "addcmul_", "addcdiv_", "lerp_"})
+"""How gradients are made by hand: `p.grad.add_(p - q)`."""
 _MOVES_WEIGHTS = frozenset({"mul_", "lerp_", "copy_"})
 """How averages of weights are written: `slow.data.mul_(decay).add_(fast)`."""
 
@@ -106,6 +108,8 @@ def call(
     if name in ("__enter__", "__exit__"):
         if run.contexts.entered_by_hand(receiver, name, state, frame, node):
             return [(state, NONE)]
+    if name in _FILLS and run.training.written_by_hand(receiver, state):
+        return [(state, receiver)]
     if name in _MOVES_WEIGHTS:
         run.training.moved_by_hand(receiver)
     if name.startswith("super()."):
@@ -799,6 +803,9 @@ def _instance(
     if name in ("backward", "manual_backward") and arguments.values:
         run.training.backward(arguments.values[0], _argument_name(node), state, frame, node)
         return [(state, NONE)]
+    if name == "zero_grad":
+        # An optimizer of the project's own, which may share its parameters with another.
+        run.training.clear_unknown(state)
     return run.calls.unknown_call(arguments, state, frame, node)
 
 

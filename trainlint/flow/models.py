@@ -21,6 +21,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.layers import contents
 from trainlint.flow.state import (
     Change,
     LibraryObject,
@@ -456,6 +457,15 @@ class Models:
         frozen = next((m.trainable for m in leaves if m.trainable.share is Share.NONE), None)
         return TrainableFact(
             Share.SOME, frozen.cause if frozen else None, frozen.origin if frozen else None
+        )
+
+    def has_weights(self, oid: ObjectId, state: State) -> bool:
+        """Whether a module has parameters, which one that is made of losses alone has not."""
+        parts = [m for part in self.reach(oid, state) if (m := state.module(part)) is not None]
+        return any(
+            contents(m.cls)[1] if m.cls is not None else m.parametric
+            for m in parts
+            if m.loss is None and m.library not in _CONTAINERS
         )
 
     def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:

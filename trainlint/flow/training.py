@@ -423,12 +423,21 @@ class Training:
                 record.in_loop |= bool(self.run.loops)
 
     def _outdated(self, tensor: Tensor, holders: list[ObjectId], state: State) -> list[ObjectId]:
-        """Optimizers that hold what a model of the loss replaced: they wait for its gradients."""
+        """Optimizers that hold what a model of the loss replaced: they wait for its gradients.
+
+        A model that another optimizer trains, as the copy for one task of a meta-learner, takes
+        nobody's place.
+        """
+        held = [g.oid for oid in holders for g in _groups(state.optimizer(oid))]
+        loose = [
+            made
+            for made in tensor.forwards
+            if not any(self.models.overlap(made.oid, other, state) for other in held)
+        ]
         return [
             oid
             for oid, optimizer in state.optimizers()
-            if oid not in holders
-            and any(self._stands_in(made, optimizer, state) for made in tensor.forwards)
+            if oid not in holders and any(self._stands_in(made, optimizer, state) for made in loose)
         ]
 
     def _stands_in(self, made: Forward, optimizer: OptimizerObject, state: State) -> bool:
@@ -624,6 +633,24 @@ class Training:
                 self.clear_unknown(state, [oid])
                 state.update(oid, moves_frozen=None)
 
+    def written_by_hand(self, gradient: Value, state: State) -> bool:
+        """`p.grad.add_(...)`: gradients come from somewhere else than a backward."""
+        oid = gradient.oid if isinstance(gradient, Ref) else None
+        while isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+            if oid[2] == "grad":
+                self._written(oid[1], state)
+                return True
+            oid = oid[1]
+        return False
+
+    def _written(self, owner: ObjectId, state: State) -> None:
+        parameter = owner[1] if isinstance(owner, tuple) and owner[:1] == ("parameter",) else None
+        targets = None
+        if isinstance(parameter, ParameterValue):
+            targets = [o for s in parameter.sources for o in self.of_model(s.oid, state)]
+        self.clear_unknown(state, targets)
+        self.filled_by_hand()
+
     def clear_unknown(self, state: State, oids: list[ObjectId] | None = None) -> None:
         """Something may have cleared gradients."""
         for oid, _ in state.optimizers():
@@ -807,6 +834,7 @@ class Training:
             return
         for made in forwards:
             certain = self.models.share(made.oid, state).share is Share.ALL
+            certain = certain and self.models.has_weights(made.oid, state)
             if certain and self._in_no_optimizer(made, state):
                 event = GradientsPileUp(
                     site=backward,
@@ -999,6 +1027,10 @@ class Training:
             epoch_given=epoch_given,
         )
         self.protocol.scheduled(event, scheduler.optimizer, state)
+
+
+def _groups(optimizer: OptimizerObject | None) -> tuple[ParameterSource, ...]:
+    return (optimizer.groups or ()) if optimizer is not None else ()
 
 
 def _quoted(name: str) -> str:
