@@ -719,11 +719,12 @@ class Models:
             return
         if self._constructing(oid, frame) or not part.parametric:
             return
+        called = name if attr.startswith("$") else f"{name}.{attr}"
         change = Change(
             (oid, attr, frame.module.path, node.node),
-            f"`{name}.{attr}`",
+            f"`{called}`",
             Cause.HEAD_REPLACED,
-            self.run.origin(frame, node, f"`{name}.{attr}` becomes a new module here"),
+            self.run.origin(frame, node, f"`{called}` becomes a new module here"),
             value.oid,
         )
         self.add_change(oid, change, state)
