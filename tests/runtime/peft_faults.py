@@ -10,7 +10,7 @@ import torch
 
 from tests.runtime.tiny import adamw, llama
 from tests.runtime.zoo import ZOO, loss, train
-from trainlint.runtime import Report, observe, watch
+from trainlint.runtime import Report, Violation, observe, watch
 
 NOT_APPLICABLE = "-"
 PROMPTS = frozenset(
@@ -277,9 +277,26 @@ def healthy(kind: str, steps: int) -> Report:
     return _watched(model, optimizer, body)
 
 
+def outcome(kind: str, name: str) -> list[Violation] | None:
+    """What acts of all that a fault leads to; None if it does not apply."""
+    report = FAULTS[name][1](kind)
+    return None if report is None else [v for v in report.violations if v.acts]
+
+
 def verdict(kind: str, name: str) -> str:
     """The codes that a fault leads to, or that it does not apply."""
-    report = FAULTS[name][1](kind)
-    if report is None:
-        return NOT_APPLICABLE
-    return " ".join(v.code for v in report.violations if v.acts)
+    found = outcome(kind, name)
+    return NOT_APPLICABLE if found is None else " ".join(v.code for v in found)
+
+
+FIRST_STEP = {
+    "no zero_grad": 2,
+    "evaluated in train mode": 3,
+    "evaluated with gradients on": 3,
+    "NaN gradient": 3,
+    "learning rate 0": 3,
+}
+"""The step that shows a fault first, where it is not step 1: after two steps of training, or (a
+learning rate of 0) when a healthy adapter's zero gradients are over."""
+NAMELESS = frozenset({"TL201", "TL205", "TL206"})
+"""Codes about the loop, which concern the whole model."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runtime.peft_faults import FAULTS, NOT_APPLICABLE, healthy, verdict
+from tests.runtime.peft_faults import FAULTS, FIRST_STEP, NAMELESS, healthy, outcome
 from tests.runtime.zoo import ZOO
 
 QUICK = ("LORA", "MODULES_TO_SAVE", "PROMPT_TUNING")
@@ -15,11 +15,16 @@ LONG = tuple(kind for kind in ZOO if kind not in QUICK)
 
 
 def _check(kind: str) -> None:
+    """Exactly one finding: of the right code, at the first step that shows it, with names."""
     wrong = {}
     for name, (code, _) in FAULTS.items():
-        found = verdict(kind, name)
-        if found not in (code, NOT_APPLICABLE):
-            wrong[name] = (code, found)
+        found = outcome(kind, name)
+        if found is None:
+            continue
+        got = [(v.code, v.step) for v in found]
+        named = all(v.modules or v.parameters for v in found)
+        if got != [(code, FIRST_STEP.get(name, 1))] or not (named or code in NAMELESS):
+            wrong[name] = [str(v) for v in found]
     assert wrong == {}
 
 
