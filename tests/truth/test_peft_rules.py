@@ -147,6 +147,26 @@ def test_a_second_injection_loses_the_first(recwarn):
     assert set(saved) != set(whole)
 
 
+@pytest.mark.parametrize(("over", "loads"), [("the base", True), ("the PEFT model", False)])
+def test_only_what_is_read_onto_the_base_is_found_again(tmp_path, over, loads):
+    """Why `PeftModel.from_pretrained` on the base inside a PEFT model is left alone."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    def base():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 2))
+
+    config = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+    x = torch.ones(1, 6)
+    saved = get_peft_model(base(), config)
+    saved.save_pretrained(tmp_path)
+    inner = base()
+    wrapper = get_peft_model(inner, config)
+    with pytest.warns(UserWarning, match="Already found a `peft_config`"):
+        again = PeftModel.from_pretrained(inner if loads else wrapper, tmp_path)
+    assert torch.allclose(again(x), saved(x)) is loads
+
+
 def test_the_fresh_head_stays_random_and_is_not_saved():
     bad, good = examples(PeftHeadNotTrained)
     wrong, right = perform(bad), perform(good)

@@ -347,6 +347,8 @@ class AdaptersInjected(Event):
 
     callee: str
     model: ModelFacts
+    into_wrapper: bool = True
+    """What they were put into is the PEFT model, not the base inside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

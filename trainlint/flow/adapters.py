@@ -413,6 +413,7 @@ class Adapters:
                 when=self.run.when,
                 callee=callee,
                 model=replace(facts, adapters=self._own(model.oid, place.state)),
+                into_wrapper=self.holder(model.oid, place.state) != model.oid,
             ),
             self.run.rounds,
             place.state.decisions,

@@ -42,7 +42,9 @@ class PeftNested(Rule[AdaptersInjected], code="TL410", name="peft-nested", sever
 
     ## When it is silent
     After `model = model.merge_and_unload()` or `model = model.unload()`, for `add_adapter` and
-    `load_adapter`, which are the way to have several adapters, and for a base that is loaded anew.
+    `load_adapter`, which are the way to have several adapters, for a base that is loaded anew, and
+    for `PeftModel.from_pretrained` on the base inside a PEFT model: that warns, but finds the
+    modules that the checkpoint names and loads it (peft 0.21.2).
 
     ## Fix safety
     There is no fix: one config for all target modules, `add_adapter`, or a merge in between.
@@ -60,6 +62,8 @@ class PeftNested(Rule[AdaptersInjected], code="TL410", name="peft-nested", sever
             return
         if adapters.unloaded is not None:
             return
+        if function == "from_pretrained" and not event.into_wrapper:
+            return  # adapters of that name are there, and take the weights
         callee = (
             ".".join(event.callee.split(".")[-2:]) if function == "from_pretrained" else function
         )
