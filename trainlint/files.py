@@ -407,6 +407,7 @@ _IMPORTS = re.compile(
     rb"from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n#;]*))|import[ \t]+([^\n#;(]*)"
 )
 _WORD = re.compile(rb"\w+")
+_USED = re.compile(rb"(?<!\bclass )\b(\w+)[ \t]*(?:[(.]|\bas\b)")
 
 
 class _Importers(NamedTuple):
@@ -424,7 +425,7 @@ class Neighbourhood:
         self._resolver = Resolver()
         self._files: dict[str, list[str]] = {}
         self._importers: dict[str, _Importers] = {}
-        self._words: dict[str, frozenset[bytes]] = {}
+        self._names: dict[str, tuple[frozenset[bytes], frozenset[bytes]]] = {}
         self._states: dict[str, str] = {}
         self._state_roots: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
@@ -434,10 +435,11 @@ class Neighbourhood:
         return self._resolver.find(dotted, from_path)
 
     def mentioned_elsewhere(self, name: str, path: str) -> bool:
-        """Whether a file that imports `path`'s module mentions the name.
+        """Whether a file that imports `path`'s module calls the name, itself or by another's.
 
-        Imports are recognised by the module's own name, whatever stands before it, so that more
-        files count than really import it. True also where the project is too large to tell.
+        Standing in `__all__`, in a registry or as a base class is no call. Imports are recognised
+        by the module's own name, whatever stands before it, so that more files count than really
+        import it. True also where the project is too large to tell.
         """
         root = self._resolver.project_root(path)
         if root not in self._importers:
@@ -446,18 +448,23 @@ class Neighbourhood:
         if not importers.complete:
             return True
         word = name.encode("utf-8", "replace")
-        return any(
-            file != path and word in self._words_of(file)
+        mentioning = [
+            file
             for file in importers.files.get(_module_name(path), ())
-        )
+            if file != path and word in self._names_in(file)[0]
+        ]
+        by_name = importers.files.get(word, ()) if mentioning else ()
+        return any(word in self._names_in(f)[1] for f in (*mentioning, *by_name) if f != path)
 
-    def _words_of(self, path: str) -> frozenset[bytes]:
-        if path not in self._words:
+    def _names_in(self, path: str) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """All names in a file, and those that it calls or looks into."""
+        if path not in self._names:
             try:
-                self._words[path] = frozenset(_WORD.findall(read(path).data))
+                data = read(path).data
             except UnreadableSource:
-                self._words[path] = frozenset()
-        return self._words[path]
+                data = b""
+            self._names[path] = frozenset(_WORD.findall(data)), frozenset(_USED.findall(data))
+        return self._names[path]
 
     def stamp(self, path: str) -> Stamp | None:
         """A file's stamp at the first time of asking; None if there is no such file."""

@@ -89,9 +89,10 @@ class TestMentions:
         [
             "from evaluate import evaluate\nevaluate(model)\n",
             "import evaluate\nevaluate.evaluate(model)\n",
+            "from evaluate import evaluate as score\nscore(model)\n",
             "import os, evaluate as e\ne.evaluate(model)\n",
             "from . import evaluate\nevaluate.evaluate(model)\n",
-            "from pkg import (\n    a,\n    evaluate,\n)\n",
+            "from pkg import (\n    a,\n    evaluate,\n)\nevaluate(model)\n",
             "    from ..evaluate import *\nevaluate(model)\n",
         ],
     )
@@ -99,6 +100,23 @@ class TestMentions:
         project.write("train.py", text)
         assert mentioned("evaluate")
         assert not mentioned("helper")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "from .evaluate import evaluate\n",
+            "from evaluate import evaluate\nTASKS = {'eval': evaluate}\n",
+            "from evaluate import evaluate\nclass evaluate(evaluate): pass\n",
+        ],
+    )
+    def test_handed_on_and_not_called(self, project, mentioned, text: str) -> None:
+        project.write("tasks/__init__.py", text)
+        assert not mentioned("evaluate")
+
+    def test_called_under_the_name_that_a_package_hands_on(self, project, mentioned) -> None:
+        project.write("tasks/__init__.py", "from evaluate import evaluate\n")
+        project.write("train.py", "from tasks import evaluate\nevaluate(model)\n")
+        assert mentioned("evaluate")
 
     def test_the_same_name_elsewhere_without_an_import(self, project, mentioned) -> None:
         project.write("train.py", "def helper(): pass\n")
@@ -109,13 +127,13 @@ class TestMentions:
         assert not mentioned("helper")
 
     def test_a_package_is_imported_by_its_folder(self, project, mentioned) -> None:
-        project.write("train.py", "from pkg import build\n")
+        project.write("train.py", "from pkg import build\nbuild()\n")
         assert mentioned("build", "pkg/__init__.py")
 
     def test_an_installed_package_is_a_project_of_its_own(self, project) -> None:
         project.write("env/site-packages/one/a.py", "def build(): pass\n")
-        project.write("env/site-packages/one/b.py", "from .a import build\n")
-        project.write("env/site-packages/two/b.py", "from one.a import only_two\n")
+        project.write("env/site-packages/one/b.py", "from .a import build\nbuild()\n")
+        project.write("env/site-packages/two/b.py", "from one.a import only_two\nonly_two()\n")
         where = str(project.root / "env/site-packages/one/a.py")
         assert Neighbourhood().mentioned_elsewhere("build", where)
         assert not Neighbourhood().mentioned_elsewhere("only_two", where)

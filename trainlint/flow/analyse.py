@@ -14,7 +14,7 @@ from trainlint.core.events import (
     Event,
     StepWithoutBackward,
 )
-from trainlint.core.facts import Certainty
+from trainlint.core.facts import Certainty, Mode
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
@@ -22,13 +22,14 @@ from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS
 from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
+from trainlint.flow.reading import receiver_of
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import PROTOCOL_WORDS, Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.standins import thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
-from trainlint.flow.walk import calls_in
+from trainlint.flow.walk import attributes_of, calls_in
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS
@@ -195,10 +196,12 @@ class Entries:
         self._root(start)
 
     def _class(self, cls: ClassInfo) -> None:
+        # What a base runs on its own instances is not yet run on those of this class.
+        templates = [] if id(cls.node) in self.instantiated else _templates(cls)
         methods = [
             f
-            for f in cls.methods.values()
-            if id(f) not in self.executed and not f.name.startswith("__")
+            for f in (*cls.methods.values(), *templates)
+            if (id(f) not in self.executed or f in templates) and not f.name.startswith("__")
         ]
         if not methods:
             return
@@ -206,7 +209,7 @@ class Entries:
             self._lightning(cls)
             methods = [m for m in methods if m.name not in LIGHTNING_HOOKS]
         methods = self._trainer(cls, methods)
-        called = {w for f in cls.methods.values() for w in f.words}
+        called = _called_on_self((*cls.methods.values(), *templates))
         entries = [m for m in methods if m.name not in called] or methods
         if cls.is_module:
             looked_at = [m for m in entries if m.name == "forward" and m.words & STATEMENT_WORDS]
@@ -215,18 +218,18 @@ class Entries:
             looked_at = []
         if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
             entries = []
-        entries = [m for m in entries if self.relevance.matters(m, cls.module)]
-        judged = [m for m in entries if self.protocol.matters(m, cls.module)]
+        entries = [m for m in entries if self.relevance.matters(m, _home(cls, m))]
+        judged = [m for m in entries if self.protocol.matters(m, _home(cls, m))]
         self._statements(cls, [*looked_at, *(m for m in entries if m not in judged)])
         if not judged:
             return
         if _leaves_modes_alone(cls):
             instance = _Instance(cls)
-            self._root(*(self._method(instance, method) for method in judged))
+            self._root(*(self._method(instance, m, m in templates) for m in judged))
         else:
             # Whoever calls these may switch the mode in between.
             for method in judged:
-                self._root(self._method(_Instance(cls), method))
+                self._root(self._method(_Instance(cls), method, method in templates))
 
     def _lightning(self, cls: ClassInfo) -> None:
         """A class that nothing here trains: its framework does, as it was made."""
@@ -278,9 +281,11 @@ class Entries:
         finally:
             self.recorder = heard
 
-    def _method(self, made: _Instance, method: ir.Function) -> Callable[[Interpreter], None]:
+    def _method(
+        self, made: _Instance, method: ir.Function, again: bool = False
+    ) -> Callable[[Interpreter], None]:
         def start(run: Interpreter) -> None:
-            if id(method) in self.executed:
+            if id(method) in self.executed and not again:
                 return
             frame = self._frame(run)
             for state, instance in made.copies(run, frame):
@@ -299,7 +304,7 @@ class Entries:
 
 def _leaves_modes_alone(cls: ClassInfo) -> bool:
     """Whether no method of a class, its unknown bases included, switches a mode."""
-    words = {w for f in cls.methods.values() for w in f.words}
+    words = {w for each in cls.mro for f in each.methods.values() for w in f.words}
     return not cls.externals and not words & {"eval", "train"}
 
 
@@ -332,6 +337,29 @@ class _Instance:
         return [(st, refs[0]) for st in states]
 
 
+def _templates(cls: ClassInfo) -> list[ir.Function]:
+    """Methods of the project's bases that call what the class defines: `run()` calls `train()`."""
+    found: dict[str, ir.Function] = {}
+    for base in cls.mro[1:]:
+        for method in base.methods.values():
+            if method.name.startswith("__") or method.name in cls.methods:
+                continue
+            if not cls.methods.keys().isdisjoint(_called_on_self((method,))):
+                found.setdefault(method.name, method)
+    return list(found.values())
+
+
+def _home(cls: ClassInfo, method: ir.Function) -> ModuleInfo:
+    """The file of a method, its own or a base's."""
+    found = cls.method(method.name)
+    return found.module if found is not None else cls.module
+
+
+def _called_on_self(methods: Iterable[ir.Function]) -> set[str]:
+    """The names that methods look up on their own instance."""
+    return {name for method in methods for name in attributes_of(method.body, receiver_of(method))}
+
+
 def finish(run: Interpreter, complete: bool) -> None:
     """Raise the events that are known only when everything has run."""
     training = run.training
@@ -362,17 +390,21 @@ def finish(run: Interpreter, complete: bool) -> None:
 
 def _evaluations(run: Interpreter) -> None:
     training = run.training
-    same_place = {
-        (key[:3], seen.event.model.mode.mode)
-        for key, seen in training.forwards.items()
-        if seen.trained and isinstance(key, tuple)
-    }
-    for key, seen in training.forwards.items():
+    seen_at = {k: seen for k, seen in training.forwards.items() if isinstance(k, tuple)}
+    trained = {k: seen.event.model.mode.mode for k, seen in seen_at.items() if seen.trained}
+    same_place = {(key[:3], mode) for key, mode in trained.items()}
+    same_function = {(key[0], key[2:5]) for key in trained}
+    for key, seen in seen_at.items():
         if seen.trained:
             continue
-        if isinstance(key, tuple) and seen.event.grad is Certainty.YES:
+        mode = seen.event.model.mode.mode
+        if seen.event.grad is Certainty.YES:
             # The same call trains in that mode on another path: this one is its prefix.
-            if (key[:3], seen.event.model.mode.mode) in same_place:
+            if (key[:3], mode) in same_place:
+                continue
+            # An attack or a saliency map: the function differentiates the model in eval mode.
+            in_eval = seen.event.function and mode is Mode.EVAL
+            if in_eval and (key[0], key[2:5]) in same_function:
                 continue
         origin = training.trained_models.get(seen.oid)
         event = replace(seen.event, trained_elsewhere=origin)

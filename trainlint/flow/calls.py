@@ -339,6 +339,8 @@ class Calls:
             state = self.run.execution.callbacks(arguments, state, frame, node)
         joined = self.run.tensors.combine(arguments.values, "call", state)
         if isinstance(joined, Tensor):
+            if not havoc and state.grad.on is Certainty.NO:
+                return [(state, joined)]
             unsure = Certainty.UNKNOWN if joined.attached is Certainty.NO else joined.attached
             return [(state, replace(joined, attached=unsure, cut=None))]
         return [(state, self.run.fresh(state, frame, node, "result"))]

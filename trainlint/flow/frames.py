@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from trainlint.core.facts import Site
@@ -68,6 +68,8 @@ class Frame:
     cls: ClassInfo | None = None
     called: Site | None = None
     """The call in the caller's code."""
+    decided: set[Hashable] = field(default_factory=set)
+    """The tests that both ways of were taken in the branch that runs now."""
 
     @property
     def name(self) -> str:

@@ -69,6 +69,7 @@ from trainlint.flow.values import (
     Method,
     ObjectId,
     Package,
+    ParameterSource,
     Partial,
     Ref,
     Tensor,
@@ -131,6 +132,10 @@ class Interpreter:
         """The states in which the rounds of a loop began, also in earlier rounds around it."""
         self.tests: list[ir.Expr] = []
         """The tests whose bodies run now, the outermost first."""
+        self.open: list[Hashable] = []
+        """The tests whose branches are being run."""
+        self.answered: set[Hashable] = set()
+        """The tests that what was assumed has just answered."""
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""
 
@@ -367,17 +372,24 @@ class Interpreter:
     # --- branches ----------------------------------------------------------------------
 
     def branch(self, s: ir.If, state: State, frame: Frame) -> Out:
+        self.answered.clear()
         yes, no, undetermined = self.split(s.test, state, frame)
         if undetermined and self.parameter_loops and yes and no:
             return self._branch_over_parameters(s, yes, no, frame)
         self.tests.append(s.test)
+        around, outside = frame.decided, len(self.open)
+        frame.decided = within = {undetermined} if undetermined else set()
+        self.open.extend(within or self.answered)
         first = self.block(s.body, yes, frame)
         self.tests.pop()
         second = self.block(s.orelse, no, frame)
+        frame.decided = around
+        del self.open[outside:]
+        around |= within
         jumps = [*first.jumps, *second.jumps]
         if not undetermined:
             return Out([*first.on, *second.on], jumps)
-        self._decide(undetermined, first, second)
+        self._decide(undetermined, first, second, within)
         return Out(self.join([*first.on, *second.on]), jumps)
 
     def _branch_over_parameters(
@@ -402,20 +414,24 @@ class Interpreter:
         _less_partial(second.on)
         return Out(second.on, [*jumps, *second.jumps])
 
-    def _decide(self, key: Hashable, first: Out, second: Out) -> None:
+    def _decide(self, key: Hashable, first: Out, second: Out, within: set[Hashable]) -> None:
         """Note the choice on both sides, unless only one of them goes on.
 
         What follows a guard (`if bad: continue`) is like the inside of its other branch: the
-        whole rest of the block stands under it.
+        whole rest of the block stands under it. Whoever nests one test in another says that both
+        can hold: a choice made inside, one of `within`, speaks for the test around it too.
         """
         for mine, other, side in ((first, second, True), (second, first, False)):
-            decision = (key, side)
-            if other.on:
-                for st in mine.on:
-                    st.decisions |= {decision}
-            for kind, st, _ in mine.jumps:
-                if kind in (ir.JumpKind.CONTINUE, ir.JumpKind.RETURN):
-                    st.decisions |= {decision}
+            decision = frozenset(((key, side),))
+            going = mine.on if other.on else []
+            leaving = [
+                st
+                for kind, st, _ in mine.jumps
+                if kind in (ir.JumpKind.CONTINUE, ir.JumpKind.RETURN)
+            ]
+            for st in (*going, *leaving):
+                if not any(choice != key and choice in within for choice, _ in st.decisions):
+                    st.decisions |= decision
 
     def split(
         self, test: ir.Expr, state: State, frame: Frame
@@ -472,6 +488,7 @@ class Interpreter:
         key, positive = condition_key(value)
         assumed = state.assumed.get(key)
         if assumed is not None:
+            self.answered.add(key)
             yield state, assumed is positive, None
             return
         if isinstance(key, tuple) and key[:1] == ("eq",) and self._excluded(key, state):
@@ -480,6 +497,7 @@ class Interpreter:
         other = state.copy()
         state.assume(key, positive)
         other.assume(key, not positive)
+        self.models.recall_mode(key, state if not positive else other)
         yield state, True, key
         yield other, False, key
 
@@ -1212,9 +1230,33 @@ class Interpreter:
                 and not generator.conditions
             ):
                 results.extend(self._each(e, items, st, frame))
+            elif (nested := self._nested(e, items, st, frame)) is not None:
+                results.append((st, nested))
             else:
                 results.extend(self._any_element(e, iterable, st, frame))
         return results
+
+    def _nested(
+        self, e: ir.Comprehension, items: tuple[Value, ...] | None, state: State, frame: Frame
+    ) -> Value | None:
+        """`[p for m in models.values() for p in m.parameters()]` over modules that are known."""
+        first, *others = e.generators
+        if len(others) != 1 or not items or len(items) > MAX_UNROLLED or first.conditions:
+            return None
+        inner = ir.Comprehension(e.kind, e.element, tuple(others), e.key, e.node)
+        found: list[ParameterSource] = []
+        for item in items:
+            self.store(first.target, item, state, frame, e)
+            results = self.eval(others[0].iter, state, frame)
+            if len(results) != 1:
+                return None
+            after, iterable = results[0]
+            taken = self.models.filtered(inner, iterable, after, frame)
+            sources = self.models.sources(taken, after) if taken is not None else None
+            if sources is None or after is not state:
+                return None
+            found.extend(sources)
+        return self.models.taken(tuple(dict.fromkeys(found)), state, frame, e)
 
     def _each(
         self, e: ir.Comprehension, items: tuple[Value, ...], state: State, frame: Frame
@@ -1329,6 +1371,10 @@ def comparison(op: str, a: Value, b: Value) -> Condition | None:
     """A comparison that is not known, in a form that recognises its negation."""
     positive = op not in _NEGATED
     plain = _NEGATED.get(op, op)
+    if plain in ("==", "is") and b in (TRUE, FALSE) and not isinstance(a, Const):
+        question, yes = condition_key(a)
+        same = yes is (b == TRUE)
+        return Condition(question, positive is same) if size(question) < MAX_KEY else None
     first, second = value_key(a), value_key(b)
     if plain == "<":
         plain, first, second = ">", second, first

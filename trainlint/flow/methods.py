@@ -381,17 +381,32 @@ def _set_mode(
     node: ir.Call,
 ) -> Evaluated:
     given = arguments.get("mode", 0) if name == "train" else None
-    results: Evaluated = []
-    choices: list[tuple[State, Mode]] = []
-    if given is not None and not isinstance(given, Const):
-        for st, truth, _ in run.truth_of(given, state):
-            choices.append((st, Mode.TRAIN if truth else Mode.EVAL))
+    if given is None or isinstance(given, Const):
+        mode = _mode_of(name, arguments)
+        same = mode is Mode.EVAL and run.models.was_in_eval(oid, state)
+        choices = [(state, Mode.UNKNOWN if same else mode)]
+    elif _is_saved_flag(given, state):
+        choices = [(state, Mode.UNKNOWN)]
     else:
-        choices.append((state, _mode_of(name, arguments)))
-    for st, mode in choices:
-        for after in run.models.set_mode(oid, mode, st, frame, node):
-            results.append((after, Ref(oid)))
-    return results
+        choices = [
+            (st, Mode.TRAIN if truth else Mode.EVAL) for st, truth, _ in run.truth_of(given, state)
+        ]
+    return [
+        (after, Ref(oid))
+        for st, mode in choices
+        for after in run.models.set_mode(oid, mode, st, frame, node)
+    ]
+
+
+def _is_saved_flag(given: Value, state: State) -> bool:
+    """A module's own flag, read when its mode was not known: it goes back to what it was."""
+    match given:
+        case Condition(key=("training", _), positive=True):
+            return given.key not in state.assumed
+        case Ref(oid=("attr", _, "training")):
+            return True
+        case _:
+            return False
 
 
 def _modules(

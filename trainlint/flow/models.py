@@ -273,6 +273,23 @@ class Models:
         node, number = module.kept_in
         return any(loop.node == node and loop.round > number for loop in self.run.loops)
 
+    def recall_mode(self, key: Hashable, state: State) -> None:
+        """A flag that was not known when it was read is false: eval mode is what there was."""
+        match key:
+            case ("training", oid) | ("truth", ("attr", oid, "training")):
+                for part in self.reach(oid, state):
+                    module = state.module(part)
+                    if module is not None and module.flag.mode is Mode.EVAL:
+                        state.update(part, flag=ModeFact())
+            case _:
+                pass
+
+    @staticmethod
+    def was_in_eval(oid: ObjectId, state: State) -> bool:
+        """Whether a module had been found in eval mode before its mode was first set."""
+        keys: tuple[Hashable, ...] = (("training", oid), ("truth", ("attr", oid, "training")))
+        return any(state.assumed.get(key) is False for key in keys)
+
     def forget_mode(self, oid: ObjectId, state: State) -> None:
         """Somebody unknown had the module: its modes and what trains are unknown."""
         for part in self.reach(oid, state):
@@ -591,7 +608,16 @@ class Models:
         self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node
     ) -> Ref:
         """`list(a) + list(b)`, `[*a, *b]`, `chain(a, b)`."""
-        sources = self._all_sources(values, state)
+        return self.taken(self._all_sources(values, state), state, frame, node)
+
+    def taken(
+        self,
+        sources: tuple[ParameterSource, ...] | None,
+        state: State,
+        frame: Frame,
+        node: ir.Node,
+    ) -> Ref:
+        """A list of these parameters."""
         ref = self.run.fresh(state, frame, node, "params")
         state.heap[ref.oid] = ParametersObject(sources or (), sources is not None, one_shot=False)
         return ref

@@ -106,8 +106,16 @@ class Protocol:
             together = held.place in self.fills.get(held.optimizer, set())
             between = together and self.every_nth.get(held.optimizer, False)
             _raise(recorder, held, replace(held.event, between_micro_batches=between))
+        late = {
+            (held.event.site, held.rounds)
+            for held in self.schedules
+            if isinstance(held.event, SchedulerStep)
+            and held.event.before_optimizer is not Certainty.YES
+        }
         for held in self.schedules:
             assert isinstance(held.event, SchedulerStep)
+            if (held.event.site, held.rounds) in late:
+                continue  # the step comes first; this path has skipped every batch
             together = held.place in self.loops.get(held.optimizer, set())
             same = Certainty.YES if together else Certainty.NO
             _raise(recorder, held, replace(held.event, same_loop=same))

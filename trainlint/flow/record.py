@@ -29,6 +29,8 @@ class Recorder:
 
     rules: dict[type[Event], list[Rule[Event]]]
     candidates: dict[tuple[str, Site], Candidate] = field(default_factory=dict)
+    under: dict[Site, frozenset[Hashable]] = field(default_factory=dict)
+    """The tests that a place stands under, on all ways to it."""
 
     @classmethod
     def of(cls, rules: Iterable[type[Rule[Event]]]) -> Recorder:
@@ -41,11 +43,17 @@ class Recorder:
 
     def only(self, events: Iterable[type[Event]]) -> Recorder:
         """A recorder of the same findings that hears these events alone."""
-        return Recorder({e: self.rules[e] for e in events if e in self.rules}, self.candidates)
+        rules = {e: self.rules[e] for e in events if e in self.rules}
+        return Recorder(rules, self.candidates, self.under)
 
     def listens(self, event: type[Event]) -> bool:
         """Whether any rule wants such events."""
         return event in self.rules
+
+    def reaches(self, site: Site, tests: Iterable[Hashable]) -> None:
+        """Note the tests that a place stands under: to reach it they have to hold anyway."""
+        known = self.under.get(site)
+        self.under[site] = frozenset(tests) if known is None else known.intersection(tests)
 
     def raise_event(
         self, event: Event, rounds: int = 1, decisions: frozenset[Decision] = frozenset()
@@ -68,18 +76,37 @@ class Recorder:
 
     def findings(self) -> list[Finding]:
         """Those on a path that needs at most one condition that nothing explains."""
-        return [c.finding for c in self.candidates.values() if feasible(c.paths)]
+        return [c.finding for c in self.candidates.values() if feasible(self._from_here(c))]
+
+    def _from_here(self, candidate: Candidate) -> set[frozenset[Decision]]:
+        """A finding's paths without the tests that its own place stands under."""
+        under = self.under.get(candidate.finding.site)
+        if not under:
+            return candidate.paths
+        return {frozenset(d for d in path if d[0] not in under) for path in candidate.paths}
 
 
 def feasible(paths: Iterable[frozenset[Decision]]) -> bool:
     """Whether one of the paths, after joining what holds both ways, needs few conditions."""
-    current = set(paths)
+    given = set(paths)
+    free = _either_way(given)
+    current = {frozenset(d for d in path if d[0] not in free) for path in given}
     for _ in range(12):
         joined = _join_once(current)
         if joined == current:
             break
         current = joined
     return any(len(_conditions(path)) <= MAX_UNRELATED_CONDITIONS for path in current)
+
+
+def _either_way(paths: set[frozenset[Decision]]) -> set[Hashable]:
+    """Conditions that some paths need to hold and others not to hold: the finding needs neither."""
+    sides: dict[Hashable, set[bool]] = defaultdict(set)
+    for path in paths:
+        for key, side in path:
+            if (key, not side) not in path:
+                sides[key].add(side)
+    return {key for key, taken in sides.items() if len(taken) == 2}
 
 
 def _conditions(path: frozenset[Decision]) -> set[Hashable]:

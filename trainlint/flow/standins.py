@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
-from trainlint.flow.state import MAX_DISJUNCTS, TRACKED, LibraryObject, State, merge
+from trainlint.flow.state import MAX_DISJUNCTS, TRACKED, Decision, LibraryObject, State, merge
 from trainlint.flow.values import External, ObjectId, Ref, Tensor, Value
 
 Name = Hashable
@@ -31,7 +31,22 @@ def thin(states: list[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], 
     states = sorted(states, key=lambda state: len(state.decisions))
     states, gone = _together(states, limit, _objects, merge)
     states, alike = _together(states, limit, _condition, _stand_for)
+    states = _varied(states)
     return states[:limit], [*gone, *alike, *states[limit:]]
+
+
+def _varied(states: list[State]) -> list[State]:
+    """One for each side of each decision, then the others, in their order.
+
+    What does not depend on a choice then shows on both of its sides.
+    """
+    shown: set[Decision] = set()
+    first: list[State] = []
+    others: list[State] = []
+    for state in states:
+        (others if state.decisions <= shown and first else first).append(state)
+        shown |= state.decisions
+    return [*first, *others]
 
 
 def _together(

@@ -66,6 +66,8 @@ _EVALUATION_PARTS = frozenset(
     " prediction sample sampling generate score dev".split()
 )
 
+_TRAINING_PARTS = frozenset(("train", "training", "fit"))
+
 
 @dataclass(slots=True)
 class Seen:
@@ -148,7 +150,7 @@ class Training:
             self.bypassed_at[made.site] = self._outside(bypass, state, frame, node)
         if record:
             self._remember(key, made, state, frame, node, result_used)
-        if grad.on is Certainty.NO or self._named_evaluation(frame):
+        if grad.on is Certainty.NO or self._named_evaluation(frame, grad.on):
             for part in self.models.reach(oid, state):
                 state.update(part, evaluated=True)
         activation, parts = self.run.tensors.output_of(oid, state)
@@ -198,9 +200,20 @@ class Training:
             site, current = current.called, current.caller
         return site
 
-    def _named_evaluation(self, frame: Frame) -> bool:
+    def _named_evaluation(self, frame: Frame, grad: Certainty) -> bool:
+        """A loader or the function says so; with gradients off, also one of its callers.
+
+        With gradients on, what an evaluation calls may be what selects an action in training.
+        """
         names = [frame.name, *(x for loop in self.run.loops for x in loop.loaders)]
-        return any(_is_evaluation_name(n) for n in names)
+        if any(_is_evaluation_name(name) for name in names):
+            return True
+        caller = frame.caller if grad is Certainty.NO else None
+        while caller is not None and not _is_training_name(caller.name):
+            if _is_evaluation_name(caller.name):
+                return True
+            caller = caller.caller
+        return False
 
     def _remember(
         self,
@@ -216,12 +229,14 @@ class Training:
             evidence.add(Evidence.GRAD_OFF)
         if made.facts.mode.mode is Mode.EVAL and made.facts.mode.cause is Cause.EXPLICIT_CALL:
             evidence.add(Evidence.EVAL_ASKED)
-        if self._named_evaluation(frame):
+        if self._named_evaluation(frame, made.grad):
             evidence.add(Evidence.NAME)
         seen = self.forwards.get(key)
+        site = self.run.site(frame, node)
+        self.run.recorder.reaches(site, self.run.open)
         if seen is None:
             event = Evaluation(
-                site=self.run.site(frame, node),
+                site=site,
                 when=self.run.when,
                 model=made.facts,
                 grad=made.grad,
@@ -265,6 +280,7 @@ class Training:
         """`.backward()` on a loss."""
         site = self.run.site(frame, node)
         origin = Origin(site, "backward runs here")
+        self.run.recorder.reaches(site, self.run.open)
         self.run.epochs.trains()
         tensor = loss if isinstance(loss, Tensor) else Tensor()
         opaque = not isinstance(loss, Tensor)
@@ -688,6 +704,7 @@ class Training:
         if optimizer is None:
             return
         site = self.run.site(frame, node)
+        self.run.recorder.reaches(site, self.run.open)
         facts = self.facts(oid, state)
         if seen:
             facts = replace(facts, uses_closure=False)
@@ -1037,12 +1054,18 @@ def _quoted(name: str) -> str:
     return name if " " in name else f"`{name}`"
 
 
+def _words(name: str) -> list[str]:
+    return name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
+
+
+def _is_training_name(name: str) -> bool:
+    return not _TRAINING_PARTS.isdisjoint(_words(name))
+
+
 def _is_evaluation_name(name: str) -> bool:
-    words = name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
-    if any(w in ("train", "training", "fit") for w in words):
-        return False
-    return any(
-        w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS for w in words
+    return not _is_training_name(name) and any(
+        w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS
+        for w in _words(name)
     )
 
 

@@ -9,14 +9,29 @@ from trainlint.flow import ir
 
 def calls_in(node: object) -> Iterator[ir.Call]:
     """Every call in a statement, an expression or a body, those in nested functions too."""
+    return (part for part in _parts_of(node) if isinstance(part, ir.Call))
+
+
+def attributes_of(node: object, receiver: str) -> Iterator[str]:
+    """Every attribute that is looked up on a name, or on `super()`."""
+    for part in _parts_of(node):
+        match part:
+            case ir.Attribute(value=ir.Name(id=name), attr=attr) if name == receiver:
+                yield attr
+            case ir.Attribute(value=ir.Call(func=ir.Name(id="super")), attr=attr):
+                yield attr
+            case _:
+                pass
+
+
+def _parts_of(node: object) -> Iterator[ir.Node | ir.Argument]:
     stack = [node]
     while stack:
         top = stack.pop()
         if isinstance(top, tuple):
             stack.extend(reversed(top))
         elif isinstance(top, ir.Node | ir.Argument):
-            if isinstance(top, ir.Call):
-                yield top
+            yield top
             stack.extend([getattr(top, slot) for slot in _PARTS[type(top)]])
 
 
