@@ -480,6 +480,18 @@ def test_a_scheduler_can_be_made_inside_a_watch() -> None:
     assert run.report.ok
 
 
+def test_losses_handed_over_by_a_generator_arrive() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with watch(model, optimizer) as run:
+        x, y = images()
+        losses = (nn.functional.cross_entropy(model(x), y) for _ in range(2))
+        torch.autograd.backward(losses)  # type: ignore[arg-type]
+        optimizer.step()
+    assert all(p.grad is not None for p in model.parameters())
+    assert run.report.violations == []
+
+
 def test_fsdp2_on_one_cpu_process() -> None:
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard

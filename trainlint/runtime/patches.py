@@ -211,6 +211,8 @@ def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         if local.backward:  # a checkpoint's own backward inside the outer one
             return original(tensors, *args, **kwargs)
+        if isinstance(tensors, Iterator):
+            tensors = tuple(tensors)  # to be read twice
         here = watches()
         local.backward += 1
         try:

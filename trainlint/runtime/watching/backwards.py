@@ -39,16 +39,15 @@ class Backwards:
         if not losses:
             return
         findings = self._run.findings
-        place = where(4)
-        self._ledger.before_backward(place)
+        self._ledger.before_backward()
         deferred = findings.take_deferred()
         if all(t.grad_fn is None for t in losses):
             found = self._graphless(losses)
-            findings.emit(found + self._training.compare_ranks() if found else found, place)
+            self._say(found + self._training.compare_ranks() if found else found)
             return
         if not any(t.requires_grad for t in losses):
             return
-        findings.emit(deferred, place)
+        self._say(deferred)
         ours = self._forwards.leading_to(losses)
         if not ours:
             return
@@ -56,7 +55,12 @@ class Backwards:
         if found:
             for forward in ours:  # whatever becomes of this backward, it was meant for them
                 forward.consumed = True
-        findings.emit(found, place)
+        self._say(found)
+
+    def _say(self, found: list[Verdict]) -> None:
+        """Report at the line of the backward, which is looked up only if there is something."""
+        if found:
+            self._run.findings.emit(found, where(5))
 
     def _judge(self, ours: list[Forward]) -> list[Verdict]:
         found: list[Verdict] = []
@@ -103,7 +107,7 @@ class Backwards:
             found += self._modes.flags(forward, training=True)
         if self._training.due():
             found += self._training.judge()
-        run.findings.emit(found, where(5))
+        self._say(found)
 
     # --- a loss without a graph ---------------------------------------------------------------
 

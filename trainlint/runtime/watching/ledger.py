@@ -31,18 +31,18 @@ class GradientLedger:
 
     # --- backward -----------------------------------------------------------------------------
 
-    def before_backward(self, place: str | None) -> None:
+    def before_backward(self) -> None:
         """Stamp the sentinels; gradients that a step has used are about to be added to."""
         self._scaled_now, self._scale_next = self._scale_next, False
         for view in self._optimizers:
-            self._stamp_before(view, place)
+            self._stamp_before(view)
 
-    def _stamp_before(self, view: OptimizerView, place: str | None) -> None:
+    def _stamp_before(self, view: OptimizerView) -> None:
         grad = None if view.sentinel is None else view.sentinel.grad
         now = None if grad is None else stamp(grad)
         view.before = now
         if view.dirty is None and now is not None and now == view.mark:
-            view.dirty = place
+            view.dirty = where(6)
         if grad is None:
             view.dirty = None
         view.mark = None

@@ -45,7 +45,7 @@ class Steps:
         """An optimizer is about to step; `threads` are those in which the model runs."""
         view = self._optimizers.view(optimizer)
         if view is None:
-            self._run.findings.emit(self._coverage.stranger(optimizer, threads), where(4))
+            self._say(self._coverage.stranger(optimizer, threads))
             return
         view.closure = _has_closure(optimizer, args, kwargs)
         if patches.local.backward:
@@ -66,7 +66,8 @@ class Steps:
         if view.closure:
             self._judge(view, optimizer)
         found = self._movement.judge(view, optimizer) + self._forwards.retained()
-        run.findings.emit(found, where(4))
+        if found:
+            run.findings.emit(found, where(4))
         run.findings.report.steps += 1
         self._ledger.stepped(view)
         # the step has just read every gradient: now they are near, before it they were not
@@ -80,19 +81,17 @@ class Steps:
         run = self._run
         if run.steps % run.settings.every and run.steps >= CLOSE_STEPS:
             return
-        place = where(5)
-        emit = run.findings.emit
-        emit(self._ledger.passed_by_scaler(view), place)
+        self._say(self._ledger.passed_by_scaler(view))
         sentinel = view.sentinel
         all_of_it = run.view.looks(run.steps)
         found = self._held(view, optimizer, close=all_of_it)
-        emit(found, place)
+        self._say(found)
         if any(is_root(v) for v in found):
             return
         close = all_of_it or view.differs or sentinel is None or sentinel.grad is None
         absent = absent_in(view.own) if close else b""
         if absent and all(absent):
-            emit(self._gradients.empty(view), place)
+            self._say(self._gradients.empty(view))
             return
         view.empty = 0
         found = self._gradients.missing(view, absent) if close else []
@@ -101,7 +100,12 @@ class Steps:
             found += self._gradients.finite(view)
             if not view.closure:
                 self._movement.sample(view)
-        emit(found, place)
+        self._say(found)
+
+    def _say(self, found: list[Verdict]) -> None:
+        """Report at the line of the step, which is looked up only if there is something to say."""
+        if found:
+            self._run.findings.emit(found, where(5))
 
     def _held(self, view: OptimizerView, optimizer: Any, *, close: bool) -> list[Verdict]:
         """What the optimizer holds against what trains, and against what is frozen."""
