@@ -289,7 +289,7 @@ def verdict(kind: str, name: str) -> str:
     return NOT_APPLICABLE if found is None else " ".join(v.code for v in found)
 
 
-FIRST_STEP = {
+_FIRST_STEP = {
     "no zero_grad": 2,
     "evaluated in train mode": 3,
     "evaluated with gradients on": 3,
@@ -298,5 +298,14 @@ FIRST_STEP = {
 }
 """The step that shows a fault first, where it is not step 1: after two steps of training, or (a
 learning rate of 0) when a healthy adapter's zero gradients are over."""
+
+
+def first_step(kind: str, name: str) -> int:
+    """The first step that shows a fault and that its guard allows."""
+    if (kind, name) == ("TRAINABLE_TOKENS", "learning rate 0"):
+        return 4  # the batch of step 3, the first judged, has none of its tokens: gradients of 0
+    return _FIRST_STEP.get(name, 1)
+
+
 NAMELESS = frozenset({"TL201", "TL205", "TL206"})
 """Codes about the loop, which concern the whole model."""

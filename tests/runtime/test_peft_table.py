@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runtime.peft_faults import FAULTS, FIRST_STEP, NAMELESS, healthy, outcome
+from tests.runtime.peft_faults import FAULTS, NAMELESS, first_step, healthy, outcome
 from tests.runtime.zoo import ZOO
 
 QUICK = ("LORA", "MODULES_TO_SAVE", "PROMPT_TUNING")
@@ -23,7 +23,7 @@ def _check(kind: str) -> None:
             continue
         got = [(v.code, v.step) for v in found]
         named = all(v.modules or v.parameters for v in found)
-        if got != [(code, FIRST_STEP.get(name, 1))] or not (named or code in NAMELESS):
+        if got != [(code, first_step(kind, name))] or not (named or code in NAMELESS):
             wrong[name] = [str(v) for v in found]
     assert wrong == {}
 
