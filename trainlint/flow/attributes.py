@@ -301,7 +301,10 @@ class Attributes:
                 return
         if not isinstance(state.heap.get(thing.oid), LibraryObject):
             self.run.models.rebound(state.attrs.get((thing.oid, attr)), value, state, frame, s)
-        if module is not None and isinstance(value, Ref) and state.module(value.oid) is not None:
+        part = isinstance(value, Ref) and state.module(value.oid) is not None
+        if module is None and part and self.run.models.is_inside(thing.oid, state):
+            module = self.run.models.promote(thing.oid, state)
+        if module is not None and isinstance(value, Ref) and part:
             self.run.models.replace_part(thing.oid, attr, value, state, frame, s, name)
         else:
             state.attrs[thing.oid, attr] = value

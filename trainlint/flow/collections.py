@@ -165,6 +165,14 @@ class Collections:
         return self.run.models.is_parameters(value, state)
 
     @staticmethod
+    def is_part(element: Value) -> bool:
+        """Whether a loop's element is any part of a module."""
+        items = element.items if isinstance(element, TupleValue) else (element,)
+        return any(
+            isinstance(i, Ref) and isinstance(i.oid, tuple) and i.oid[-1:] == (EACH,) for i in items
+        )
+
+    @staticmethod
     def first_element(iterable: Value, element: Value, state: State) -> Value:
         """What a loop binds in its first round, where counting tells more."""
         thing = state.heap.get(iterable.oid) if isinstance(iterable, Ref) else None
@@ -210,6 +218,8 @@ class Collections:
                     case None if _names_a_loader(node):
                         self.data_items.add(item.oid)
                         return item
+                    case None if self.run.models.is_inside(oid, state):
+                        return Ref(("attr", oid, EACH))
                     case _:
                         return item
             case _:
@@ -288,6 +298,8 @@ class Collections:
             name = str(index) if index is not None else EACH
             held = state.attrs.get((oid, name))
             return held if held is not None else Ref(("attr", oid, name))
+        if self.run.models.is_inside(oid, state):
+            return Ref(("attr", oid, EACH if index is None else str(index)))
         return Ref(("attr", oid, key))
 
     @staticmethod

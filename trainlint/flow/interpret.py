@@ -52,6 +52,7 @@ from trainlint.flow.state import (
     ParametersObject,
     State,
     join,
+    parts_of,
 )
 from trainlint.flow.tensors import Tensors
 from trainlint.flow.trainers import Trainers
@@ -136,6 +137,8 @@ class Interpreter:
         """The tests whose branches are being run."""
         self.answered: set[Hashable] = set()
         """The tests that what was assumed has just answered."""
+        self.part_items: set[ObjectId] = set()
+        """What tells the rounds apart of the loops over a module's parts."""
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""
 
@@ -374,7 +377,8 @@ class Interpreter:
     def branch(self, s: ir.If, state: State, frame: Frame) -> Out:
         self.answered.clear()
         yes, no, undetermined = self.split(s.test, state, frame)
-        if undetermined and self.parameter_loops and yes and no:
+        some = self.parameter_loops or self._tells_parts_apart(undetermined)
+        if undetermined and some and yes and no:
             return self._branch_over_parameters(s, yes, no, frame)
         self.tests.append(s.test)
         around, outside = frame.decided, len(self.open)
@@ -392,10 +396,14 @@ class Interpreter:
         self._decide(undetermined, first, second, within)
         return Out(self.join([*first.on, *second.on]), jumps)
 
+    def _tells_parts_apart(self, key: Hashable) -> bool:
+        """Whether a test inside a loop over a module's parts asks which part it is."""
+        return bool(self.part_items) and not self.part_items.isdisjoint(parts_of(key))
+
     def _branch_over_parameters(
         self, s: ir.If, yes: list[State], no: list[State], frame: Frame
     ) -> Out:
-        """A test inside a loop over parameters: some take one side and some the other.
+        """A test inside a loop over parameters or parts: some take one side, some the other.
 
         Both sides happen, one after the other, each to a part of the parameters. After
         `if ...: continue` the rest of the body happens to a part of them only.
@@ -557,8 +565,10 @@ class Interpreter:
         if parameters:
             return self._over_parameters(s, element, state, frame)
 
+        parts = self.collections.is_part(element)
+
         def enter(st: State) -> list[State]:
-            first = loop.round == 1
+            first = loop.round == 1 and not parts
             value = self.collections.first_element(iterable, element, st) if first else element
             if (
                 isinstance(element, Ref)
@@ -569,7 +579,13 @@ class Interpreter:
             self.bind_item(s.target, value, st, frame, s)
             return [st]
 
-        out = self.rounds_of(loop, [state], s.body, frame, enter, None)
+        item: ObjectId = ("item", frame.module.path, s.node, frame.id)
+        if parts and item not in self.part_items:
+            self.part_items.add(item)
+            out = self.rounds_of(loop, [state], s.body, frame, enter, None)
+            self.part_items.remove(item)
+        else:
+            out = self.rounds_of(loop, [state], s.body, frame, enter, None)
         return self._loop_else(s.orelse, out, frame)
 
     def forget_item(self, state: State, oid: ObjectId) -> None:

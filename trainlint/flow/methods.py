@@ -259,7 +259,7 @@ def _module(
             on = True if given is None else bool(given.value) if isinstance(given, Const) else None
             word = {True: "unfrozen", False: "frozen", None: "set"}[on]
             origin = run.origin(frame, node, f"`{spelled_name}` is {word} here")
-            models.set_trainable(oid, on, True, state, origin)
+            models.set_trainable(oid, on, state.params_partial == 0, state, origin)
             return [(state, self_ref)]
         case "parameters" | "named_parameters":
             named = name.startswith("named")

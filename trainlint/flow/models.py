@@ -486,11 +486,19 @@ class Models:
         )
 
     def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:
-        """Library models with some parts that are known: they stand for all their other parts."""
+        """Modules with parts that have parameters beside them.
+
+        A library's model with some parts that are known stands for all its other parts, and a
+        class of the project may have parameters of its own.
+        """
         found = []
         for part in self.reach(oid, state):
             module = state.module(part)
-            if module is None or module.cls is not None or module.wraps is not None:
+            if module is None or module.wraps is not None:
+                continue
+            if module.cls is not None:
+                if module.cls.has_own_parameters and self.children(part, state):
+                    found.append(module)
                 continue
             if module.library not in _CONTAINERS and self.children(part, state):
                 found.append(module)

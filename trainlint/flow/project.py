@@ -57,6 +57,7 @@ class NoFiles:
 Binding = ir.Function | ir.Class | ir.Import | ir.Assign
 
 _MAX_REEXPORTS = 12
+_PARAMETER_WORDS = frozenset("Parameter register_parameter ParameterList ParameterDict".split())
 
 
 @dataclass(eq=False)
@@ -303,6 +304,11 @@ class ClassInfo:
     def is_lightning(self) -> bool:
         """A LightningModule: its hooks are called by the framework."""
         return any(LIBRARY.is_lightning_base(path) for path in self.externals)
+
+    @property
+    def has_own_parameters(self) -> bool:
+        """Whether a module of the class may hold parameters that are no part's."""
+        return self.has_unknown_base or any(c.node.words & _PARAMETER_WORDS for c in self.mro)
 
     @property
     def has_unknown_base(self) -> bool:
