@@ -275,7 +275,8 @@ class Execution:
                     state.attrs[ref.oid, name] = Ref(("attr", ref.oid, name))
             for keyword, value in arguments.keywords:
                 state.attrs[ref.oid, keyword] = value
-            base = next((b for b in sorted(info.externals) if LIBRARY.call(b) is not None), None)
+            specs = (LIBRARY.call(b) for b in sorted(info.externals))
+            base = next((s for s in specs if isinstance(s, sp.Layer)), None)
             if base is not None and info.is_module:
                 self.run.library.add_parts(ref.oid, arguments, state, frame, node)
             return [(state, ref)]

@@ -314,6 +314,9 @@ def _module(
             run.training.clear_unknown(state)
             return [(state, NONE)]
         case "generate" | "sample" | "predict" | "encode" | "save_pretrained" | "push_to_hub":
+            if name == "generate":
+                for part in models.reach(oid, state):
+                    state.update(part, evaluated=True)
             for value in arguments.values:
                 run.escapes.escape(value, state)
             return [(state, run.fresh(state, frame, node, "result"))]

@@ -51,6 +51,17 @@ _PIXELS = (
     "ConvNextModel",
 )
 
+_TASKS = (
+    "CausalLM MaskedLM PreTraining Seq2SeqLM ConditionalGeneration SequenceClassification"
+    " TokenClassification QuestionAnswering MultipleChoice ImageClassification AudioClassification"
+    " SemanticSegmentation ObjectDetection MaskedImageModeling VideoClassification CTC"
+).split()
+_TRANSFORMERS = (
+    r"(?!TF|Flax|Auto|PreTrained|DataCollator|\w*(?:EncoderDecoder|DualEncoder))"
+    rf"[A-Z]\w*(?:Model|For(?:{'|'.join(_TASKS)}))"
+)
+_DIFFUSERS = r"UNet\w+|AutoencoderKL|VQModel|ControlNetModel|\w*Transformer\dDModel"
+
 HUGGINGFACE = Table(
     calls={
         **_NOT_MODELS,
@@ -103,6 +114,10 @@ HUGGINGFACE = Table(
         ("transformers.", "_from_config", Factory(Mode.TRAIN)),
         ("diffusers.", "from_pretrained", Factory(Mode.EVAL)),
         ("diffusers.", "from_config", Factory(Mode.TRAIN)),
+    ),
+    constructors=(
+        ("transformers", _TRANSFORMERS, Factory(Mode.TRAIN, pretrained=False)),
+        ("diffusers", _DIFFUSERS, Factory(Mode.TRAIN, pretrained=False)),
     ),
     aliases=(
         ("transformers.trainer.Trainer", "transformers.Trainer"),

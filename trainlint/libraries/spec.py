@@ -333,6 +333,8 @@ class Table:
 
     calls: dict[str, Spec]
     methods: tuple[tuple[str, str, Spec], ...] = ()
+    constructors: tuple[tuple[str, str, Spec], ...] = ()
+    """Classes known by a path prefix and a pattern of their name."""
     not_models: tuple[str, ...] = ()
     """Ends of the names of classes that `methods` does not mean."""
     prefixes: tuple[tuple[str, Spec], ...] = ()
