@@ -140,7 +140,7 @@ class Adapters:
         """Whether `isinstance(model, PeftModel)` is known."""
         classes = cls.items if isinstance(cls, TupleValue) else (cls,)
         module = state.module(oid)
-        asked = [isinstance(c, External) and c.path.startswith("peft.Peft") for c in classes]
+        asked = [isinstance(c, External) and LIBRARY.is_adapter_model(c.path) for c in classes]
         if not any(asked) or module is None:
             return None
         if module.wrapper == "peft":
@@ -657,6 +657,12 @@ class Adapters:
             return None
         if effect == "native_load":
             self._native_load(oid, arguments, place)
+            return None
+        if effect == "native_load_to_train":
+            given = arguments.get("adapter_name")
+            named = None if given == NONE else given
+            loaded = replace(Config(), inference=Certainty.NO, trains_head=Certainty.YES)
+            self._one_more(Ref(oid), self._adapter_name(named, place), loaded, place)
             return None
         if effect == "save":
             return self._save(oid, place)

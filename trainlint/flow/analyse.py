@@ -32,7 +32,7 @@ from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import attributes_of, calls_in
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
-from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS
+from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ class Entries:
             frame = self._frame(run)
             for state, trainer in _Instance(cls).copies(run, frame):
                 model = Ref(("param", frame.id, "model"))
-                state.heap[model.oid] = ModuleObject(library="transformers.PreTrainedModel")
+                state.heap[model.oid] = ModuleObject(library=TRAINED_CLASS)
                 state.attrs[trainer.oid, "model"] = model
                 run.names.given[model.oid] = "model"
                 run.trainers.steps(trainer, model, state)

@@ -44,6 +44,7 @@ from trainlint.flow.values import (
     Value,
     const,
 )
+from trainlint.libraries import LIBRARY
 
 if TYPE_CHECKING:
     from trainlint.flow.frames import Frame
@@ -66,7 +67,6 @@ _SELDOM_SENSITIVE = re.compile(
     r"policy|actor|critic|dqn|q_?net|agent|value|ppo|gen|disc|gan|flow|loss|ema|teacher|target",
     re.IGNORECASE,
 )
-_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
 
 
 class Models:
@@ -500,7 +500,7 @@ class Models:
                 if module.cls.has_own_parameters and self.children(part, state):
                     found.append(module)
                 continue
-            if module.library not in _CONTAINERS and self.children(part, state):
+            if not LIBRARY.is_container(module.library) and self.children(part, state):
                 found.append(module)
         return found
 
@@ -786,7 +786,7 @@ class Models:
             return Certainty.UNKNOWN
         if self.children(oid, state) or module.wraps is not None:
             return Certainty.YES
-        if module.library.startswith("torch.nn.") and module.library not in _CONTAINERS:
+        if module.library.startswith("torch.nn.") and not LIBRARY.is_container(module.library):
             return Certainty.NO
         return Certainty.YES if module.library and module.cls is None else Certainty.UNKNOWN
 

@@ -8,6 +8,8 @@ from functools import cache
 from trainlint.libraries.spec import (
     Activation,
     Harmless,
+    Inject,
+    Layer,
     Reshape,
     Spec,
     Table,
@@ -93,6 +95,15 @@ class Catalogue:
     def is_lightning_base(self, path: str) -> bool:
         """Whether a class of that path is a LightningModule."""
         return path in self._lightning
+
+    def is_adapter_model(self, path: str) -> bool:
+        """Whether instances of that class hold adapters."""
+        return path in self._module_bases and isinstance(self.call(path), Inject)
+
+    def is_container(self, path: str) -> bool:
+        """Whether a module of that class has no parameters beside those of its parts."""
+        spec = self.call(path)
+        return isinstance(spec, Layer) and spec.container
 
     def is_plain_base(self, path: str) -> bool:
         """Whether a base adds nothing that matters here."""

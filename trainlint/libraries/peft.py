@@ -159,7 +159,7 @@ PEFT = Table(
     native_methods=(
         ("add_adapter", "native_add"),
         ("load_adapter", "native_load"),
-        ("load_lora_adapter", "native_load"),
+        ("load_lora_adapter", "native_load_to_train"),
         ("set_adapter", "activate"),
         ("set_adapters", "activate"),
         ("delete_adapter", "delete"),

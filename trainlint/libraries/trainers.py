@@ -65,6 +65,9 @@ _TRL_TABLE: dict[str, Spec] = {
 EVALUATION_SETTINGS = ("eval_strategy", "evaluation_strategy", "do_eval", "eval_on_start")
 """Settings of `TrainingArguments` without which `train()` evaluates nothing."""
 
+TRAINED_CLASS = "transformers.PreTrainedModel"
+"""What a class derived from the Trainer trains if nothing tells."""
+
 OWN_STEPS = ("training_step", "compute_loss")
 """Methods of `transformers.Trainer` that a class derives from it to override; the outer first."""
 
