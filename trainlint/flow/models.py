@@ -482,7 +482,7 @@ class Models:
         return any(
             contents(m.cls)[1] if m.cls is not None else m.parametric
             for m in parts
-            if m.loss is None and m.library not in _CONTAINERS
+            if m.loss is None and not LIBRARY.is_container(m.library)
         )
 
     def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:
