@@ -89,13 +89,18 @@ for path in glob.glob("**/*.py", recursive=True):
 """
 
 
+LENGTHS = (2_500, 5_000, 10_000, 25_000, 50_000)
+"""Lines of a generated file."""
+
+
 def others(tree: Path) -> dict[str, list[str]]:
     """Commands of other linters that are installed."""
     found = {
         "ruff": ["ruff", "check", "--no-cache", "--isolated", "."],
         "fixit": ["fixit", "--quiet", "lint", "."],
         "torchfix": ["torchfix", "--select", "ALL", "."],
-        "pylint + dslinter": ["pylint", "--load-plugins=dslinter", "."],
+        "torch-preflight": ["torch-preflight", "check", "."],
+        "pylint": ["pylint", "--disable=all", "--enable=E,W", "--recursive=y", "."],
     }
     return {name: command for name, command in found.items() if shutil.which(command[0])}
 
@@ -207,11 +212,11 @@ def main() -> None:
         table("a synthetic tree", alternate(options.rounds, growth), "25 files")
         lengths = {
             f"{n} lines": (lambda cost, n=n: cost.add(trainlint("--no-cache"), base / f"l{n}"))
-            for n in (2_500, 5_000, 10_000)
+            for n in LENGTHS
         }
-        for n in (2_500, 5_000, 10_000):
+        for n in LENGTHS:
             long_file(base / f"l{n}", n)
-        table("one file", alternate(options.rounds, lengths), "2500 lines")
+        table("one file", alternate(options.rounds, lengths), f"{LENGTHS[0]} lines")
         names = sorted(str(p) for p in (base / "s25").glob("*.py"))[:5]
         five = {
             "five files, cold": lambda cost: cost.add(

@@ -351,8 +351,7 @@ class Adapters:
 
     def _settings(self, spec: sp.Settings, path: str, arguments: Arguments, place: Place) -> Value:
         ref = self.run.fresh(place.state, place.frame, place.node, "settings")
-        for key in [k for k in place.state.attrs if k[0] == ref.oid]:
-            del place.state.attrs[key]
+        place.state.attrs.clear_of(ref.oid)
         links = list(arguments.keywords)
         if not arguments.complete:
             links.append(("**", TRUE))

@@ -136,18 +136,22 @@ class Entries:
 
     def _root(self, *starts: Callable[[Interpreter], None]) -> None:
         """Run the entries of one object, each from the same beginning, and judge them together."""
+        if self.steps_left <= 0:
+            return
         run = Interpreter(self.project, self.recorder, self.relevance, self.semantics)
         run.executed = self.executed
         run.instantiated = self.instantiated
         complete = True
         for start in starts:
-            run.allow(min(MAX_STEPS, max(self.steps_left, 0)))
+            run.allow(min(MAX_STEPS, self.steps_left))
             before = run.steps
             try:
                 start(run)
             except BudgetExceeded:
                 complete = False
-                self.notes.append(f"{self.info.path}: the analysis stopped at its budget")
+                note = f"{self.info.path}: the analysis stopped at its budget"
+                if note not in self.notes:
+                    self.notes.append(note)
             except RecursionError:
                 complete = False
                 self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")

@@ -115,9 +115,8 @@ class Collections:
             return value
         other = ("each", index, value.oid)
         state.heap[other] = state.heap[value.oid]
-        for (owner, name), held in list(state.attrs.items()):
-            if owner == value.oid:
-                state.attrs[other, name] = held
+        for name, held in state.attrs.of(value.oid):
+            state.attrs[other, name] = held
         return Ref(other)
 
     def batch(self, method: Func) -> Ref:

@@ -70,9 +70,8 @@ class Escapes:
                     case LibraryObject(role="loader" | "distributed_sampler"):
                         self.run.epochs.manages(value, state)
                     case _:
-                        for (owner, _), held in list(state.attrs.items()):
-                            if owner == oid:
-                                self.havoc(held, state, depth + 1)
+                        for _, held in state.attrs.of(oid):
+                            self.havoc(held, state, depth + 1)
             case _:
                 pass
 

@@ -252,8 +252,7 @@ class Execution:
         known = len(self.run.made)
         ref = self.run.fresh(state, frame, node)
         if len(self.run.made) == known:  # the node has made one before
-            for key in [k for k in state.attrs if k[0] == ref.oid]:
-                del state.attrs[key]
+            state.attrs.clear_of(ref.oid)
         if info.is_module:
             state.heap[ref.oid] = ModuleObject(
                 cls=info,

@@ -593,8 +593,7 @@ class Interpreter:
         state.forget(oid)
         if oid in state.heap:
             del state.heap[oid]
-        for key in [k for k in state.attrs if k[0] == oid]:
-            del state.attrs[key]
+        state.attrs.clear_of(oid)
 
     def bind_item(
         self, target: ir.Expr, value: Value, state: State, frame: Frame, s: ir.Node

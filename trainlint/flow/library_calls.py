@@ -355,9 +355,8 @@ class LibraryCalls:
             state.attrs[new, name] = Ref(twin)
             if module.wraps == child:
                 state.update(new, wraps=twin)
-        for (owner, name), value in list(state.attrs.items()):
-            if owner == old and (new, name) not in state.attrs:
-                state.attrs[new, name] = value
+        for name, value in state.attrs.of(old):
+            state.attrs.setdefault((new, name), value)
 
     def _layer(
         self,
@@ -388,8 +387,7 @@ class LibraryCalls:
             fresh=True,
         )
         if spec.container:
-            for key in [k for k in state.attrs if k[0] == ref.oid]:
-                del state.attrs[key]
+            state.attrs.clear_of(ref.oid)
             self.add_parts(ref.oid, arguments, state, frame, node)
         return ref
 

@@ -104,9 +104,7 @@ class Models:
     def children(self, oid: ObjectId, state: State) -> list[tuple[str, ObjectId]]:
         """Parts by attribute name."""
         found: list[tuple[str, ObjectId]] = []
-        for (owner, name), value in state.attrs.items():
-            if owner != oid:
-                continue
+        for name, value in state.attrs.of(oid):
             if isinstance(value, Ref):
                 thing = state.heap.get(value.oid)
                 if isinstance(thing, ModuleObject):
@@ -886,8 +884,9 @@ def _rename(state: State, old: ObjectId, new: ObjectId) -> None:
             swapped = swap(value)
             if swapped is not value:
                 table[key] = swapped  # type: ignore[index]
-    for key in [k for k in state.attrs if k[0] == old]:
-        state.attrs[new, key[1]] = state.attrs.pop(key)
+    for name, value in state.attrs.of(old):
+        state.attrs[new, name] = value
+    state.attrs.clear_of(old)
     if old in state.heap:
         state.heap[new] = state.heap.pop(old)
     for oid, thing in list(state.heap.items()):

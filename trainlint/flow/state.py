@@ -238,12 +238,67 @@ class GradMode:
 Decision: TypeAlias = tuple[Hashable, bool]
 
 
+class Attributes(dict[tuple[ObjectId, str], Value]):
+    """Values by owner and attribute, in the order of their first assignment.
+
+    Few of thousands belong to one object, and those are asked for at every turn: their names are
+    kept by owner.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[ObjectId, tuple[str, ...]] = {}
+
+    def copy(self) -> Attributes:
+        """An independent copy."""
+        other = Attributes()
+        dict.update(other, self)
+        other._names = self._names.copy()
+        return other
+
+    def of(self, owner: ObjectId) -> list[tuple[str, Value]]:
+        """An object's attributes by name."""
+        return [(name, self[owner, name]) for name in self._names.get(owner, ())]
+
+    def clear_of(self, owner: ObjectId) -> None:
+        """Forget an object's attributes."""
+        for name in self._names.pop(owner, ()):
+            super().__delitem__((owner, name))
+
+    def __setitem__(self, key: tuple[ObjectId, str], value: Value) -> None:
+        if key not in self:
+            owner, name = key
+            self._names[owner] = (*self._names.get(owner, ()), name)
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: tuple[ObjectId, str]) -> None:
+        super().__delitem__(key)
+        owner, name = key
+        self._names[owner] = tuple(n for n in self._names[owner] if n != name)
+
+    def setdefault(self, key: tuple[ObjectId, str], default: Value) -> Value:
+        """The value there, or this one, put there."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: tuple[ObjectId, str], *default: Value | None) -> Value:  # type: ignore[override]
+        """Take a value away."""
+        if key not in self and default:
+            return default[0]  # type: ignore[return-value]
+        value = self[key]
+        del self[key]
+        return value
+
+
 @dataclass(slots=True)
 class State:
     """Variables, attributes, heap, gradient mode, and what was assumed on the way here."""
 
     vars: dict[tuple[FrameId, str], Value] = field(default_factory=dict)
-    attrs: dict[tuple[ObjectId, str], Value] = field(default_factory=dict)
+    attrs: Attributes = field(default_factory=Attributes)
     heap: dict[ObjectId, HeapObject] = field(default_factory=dict)
     grad: GradMode = GradMode()
     assumed: dict[Hashable, bool] = field(default_factory=dict)
