@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.runtime.peft_faults import FAULTS, NAMELESS, first_step, healthy, outcome
@@ -59,3 +61,16 @@ def test_the_zoo_holds_every_type_that_peft_offers() -> None:
     from peft import PeftType
 
     assert {t.value for t in PeftType} - set(ZOO) <= {"XLORA"}  # needs saved adapters to start
+
+
+def test_the_printed_table_is_of_these_types_and_faults() -> None:
+    """What `docs/` prints may not fall behind: `python scripts/peft_table.py` makes it."""
+    printed = (Path(__file__).resolve().parents[2] / "docs" / "runtime-peft.md").read_text()
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert head == ["type", "healthy", *FAULTS]
+    assert [row[0] for row in rows] == list(ZOO)
+    expected = [code for code, _ in FAULTS.values()]
+    for row in rows:
+        assert row[1] == "silent"
+        assert all(cell in (code, "-") for cell, code in zip(row[2:], expected, strict=True))
