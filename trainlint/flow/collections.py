@@ -160,7 +160,10 @@ class Collections:
         return tuple(TupleValue(row) for row in zip(*(c or () for c in columns), strict=False))
 
     def iterates_parameters(self, value: Value, state: State) -> bool:
-        """Whether a loop over the value visits parameters."""
+        """Whether a loop over the value visits parameters, numbered or not."""
+        thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        if isinstance(thing, LibraryObject) and thing.role == "enumerate":
+            value = thing.links[0][1]
         return self.run.models.is_parameters(value, state)
 
     @staticmethod
