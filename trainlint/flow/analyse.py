@@ -130,9 +130,11 @@ class Entries:
         for statement in self.info.bindings.values():
             if isinstance(statement, ir.Class):
                 self._class(self.info.class_info(statement))
-        for statement in self.info.bindings.values():
-            if isinstance(statement, ir.Function):
-                self._function(Func(statement, self.info))
+        functions = [s for s in self.info.bindings.values() if isinstance(s, ir.Function)]
+        # A function that another one calls is entered through that one, if it gets there.
+        mentioned = {word for f in functions for word in f.words if word != f.name}
+        for function in sorted(functions, key=lambda f: f.name in mentioned):
+            self._function(Func(function, self.info))
 
     def _root(self, *starts: Callable[[Interpreter], None]) -> None:
         """Run the entries of one object, each from the same beginning, and judge them together."""

@@ -31,20 +31,20 @@ class Escapes:
     def __init__(self, interpreter: Interpreter) -> None:
         self.run = interpreter
 
-    def escape(self, value: Value, state: State, depth: int = 0) -> None:
+    def escape(self, value: Value, state: State, depth: int = 0, *, dropped: bool = False) -> None:
         """A value goes where the analysis does not: a backward may follow there."""
         match value:
             case Tensor():
-                self.run.training.escaped(value)
+                self.run.training.escaped(value, dropped=dropped)
             case TupleValue(items=items):
                 for item in items:
-                    self.escape(item, state, depth + 1)
+                    self.escape(item, state, depth + 1, dropped=dropped)
             case Ref(oid=oid) if depth < 4:
                 thing = state.heap.get(oid)
                 if isinstance(thing, ListObject):
                     for item in (*(thing.items or ()), *thing.summary):
                         if item != value:
-                            self.escape(item, state, depth + 1)
+                            self.escape(item, state, depth + 1, dropped=dropped)
             case _:
                 pass
 

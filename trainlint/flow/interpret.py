@@ -218,7 +218,7 @@ class Interpreter:
         """Follow a state no further: a backward that would have followed there is not seen."""
         self.truncated = True
         for value in (*state.vars.values(), *state.attrs.values()):
-            self.escapes.escape(value, state)
+            self.escapes.escape(value, state, dropped=True)
 
     def allow(self, steps: int) -> None:
         """Begin another entry, with a budget of its own."""
@@ -499,7 +499,7 @@ class Interpreter:
             self.answered.add(key)
             yield state, assumed is positive, None
             return
-        if isinstance(key, tuple) and key[:1] == ("eq",) and self._excluded(key, state):
+        if isinstance(key, tuple) and self._excluded(key, state):
             yield state, not positive, None
             return
         other = state.copy()
@@ -511,7 +511,16 @@ class Interpreter:
 
     @staticmethod
     def _excluded(key: tuple[Hashable, ...], state: State) -> bool:
-        """`phase == "val"` is false where `phase == "train"` is assumed."""
+        """`phase == "val"` is false where `phase == "train"` is assumed, and so is what is None."""
+        match key:
+            case ("truth", value):
+                return state.assumed.get(("eq", value, NONE)) is True
+            case ("eq", value, const) if const == NONE and state.assumed.get(("truth", value)):
+                return True
+            case ("eq", *_):
+                pass
+            case _:
+                return False
         return any(
             held and isinstance(k, tuple) and k[:2] == key[:2] and k[:1] == ("eq",) and k != key
             for k, held in state.assumed.items()

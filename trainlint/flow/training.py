@@ -227,7 +227,7 @@ class Training:
         evidence: set[Evidence] = set()
         if made.grad is Certainty.NO:
             evidence.add(Evidence.GRAD_OFF)
-        if made.facts.mode.mode is Mode.EVAL and made.facts.mode.cause is Cause.EXPLICIT_CALL:
+        if _is_asked(made.facts):
             evidence.add(Evidence.EVAL_ASKED)
         if self._named_evaluation(frame, made.grad):
             evidence.add(Evidence.NAME)
@@ -259,11 +259,15 @@ class Training:
             if seen is not None and Evidence.METRICS not in seen.event.evidence:
                 seen.event = replace(seen.event, evidence=seen.event.evidence | {Evidence.METRICS})
 
-    def escaped(self, tensor: Tensor) -> None:
-        """A result goes where a backward may be: it is no evaluation for sure."""
+    def escaped(self, tensor: Tensor, *, dropped: bool = False) -> None:
+        """A result goes where a backward may be: it is no evaluation for sure.
+
+        Where only one of many states was dropped, the others tell about a model that was put in
+        eval mode on purpose: what is done with its results does not hang on the state.
+        """
         for made in tensor.forwards:
             seen = self.forwards.get(made.site)
-            if seen is not None:
+            if seen is not None and not (dropped and _is_asked(made.facts)):
                 seen.trained = True
 
     # --- backward ----------------------------------------------------------------------
@@ -779,6 +783,8 @@ class Training:
         backward = optimizer.pending_sites[-1].site if optimizer.pending_sites else site
         missing, stale = self.gaps(oid, optimizer, forwards, state)
         trained = [f for f in forwards if stale or not self._in_no_optimizer(f, state)]
+        # What another optimizer holds takes part in the loss and does not move in this step.
+        trained = [f for f in trained if stale or self._holds(optimizer, f, state)] or trained
         models = _unique(self._now(f, state) for f in trained or forwards)
         losses = tuple(
             self.loss_facts(t, "loss") for t in sorted(optimizer.pending, key=_tensor_order)
@@ -845,6 +851,10 @@ class Training:
         if any(self.models.overlap(made.oid, h, state) for h in held):
             return False
         return self.models.share(made.oid, state).share is not Share.NONE
+
+    def _holds(self, optimizer: OptimizerObject, made: Forward, state: State) -> bool:
+        groups = optimizer.groups
+        return groups is None or any(self.models.overlap(g.oid, made.oid, state) for g in groups)
 
     def _pile_up(self, forwards: list[Forward], state: State, backward: Site) -> None:
         if not self.run.loops:
@@ -1052,6 +1062,11 @@ def _groups(optimizer: OptimizerObject | None) -> tuple[ParameterSource, ...]:
 
 def _quoted(name: str) -> str:
     return name if " " in name else f"`{name}`"
+
+
+def _is_asked(model: ModelFacts) -> bool:
+    """Somebody called `eval()` on it."""
+    return model.mode.mode is Mode.EVAL and model.mode.cause is Cause.EXPLICIT_CALL
 
 
 def _words(name: str) -> list[str]:
