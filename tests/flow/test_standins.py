@@ -84,3 +84,20 @@ def test_a_gradient_mode_is_no_choice() -> None:
     off.decisions = frozenset({("frozen", True)})
     kept, _ = thin([on, off], 1)
     assert kept == [on]
+
+
+def test_what_goes_both_ways_is_no_condition() -> None:
+    first = state(("a", True), net=model(library="A"))
+    second = state(("a", False), ("b", True), net=model(library="B"))
+    third = state(("a", False), ("b", False), net=model(library="C"))
+    kept, _ = thin([first, second, third], 1)
+    assert kept[0].decisions == frozenset()
+
+
+def test_two_of_three_choices_are_one() -> None:
+    """`if a: ... elif b: ... else: <another mode>`: one of the first two it still has to be."""
+    first = state(("a", True), net=model(library="A"))
+    second = state(("a", False), ("b", True), net=model(library="B"))
+    third = state(("a", False), ("b", False), net=model(Mode.EVAL))
+    kept, _ = thin([first, second, third], 2)
+    assert [len(s.decisions) for s in kept] == [1, 2]

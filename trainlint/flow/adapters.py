@@ -274,7 +274,9 @@ class Adapters:
         targets = self._names(get("target_modules"), state)
         return Config(
             what=spec.what,
-            inference=self._inference(get("inference_mode"), spec.saved, complete),
+            inference=self._inference(
+                get("inference_mode"), spec.saved, complete and get("$named") in (None, TRUE)
+            ),
             origin=origin,
             sensitive=self._rates(get(spec.rate), complete and not spec.saved and bool(spec.rate)),
             prompt=spec.prompt,
@@ -357,6 +359,9 @@ class Adapters:
             links.append(("**", TRUE))
         site = self.run.site(place.frame, place.node)
         links.append(("$origin", TupleValue((const(site.path), const(site.node)))))
+        if spec.saved:
+            folder = arguments.get("pretrained_model_name_or_path", 0)
+            links.append(("$named", const(isinstance(folder, Const))))
         place.state.heap[ref.oid] = LibraryObject(spec.role, path, tuple(links))
         return ref
 

@@ -12,9 +12,18 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
-from trainlint.flow.state import MAX_DISJUNCTS, TRACKED, Decision, LibraryObject, State, merge
+from trainlint.flow.state import (
+    MAX_DISJUNCTS,
+    TRACKED,
+    Decision,
+    LibraryObject,
+    SchedulerObject,
+    State,
+    merge,
+)
 from trainlint.flow.values import External, ObjectId, Ref, Tensor, Value
 
+Decisions = frozenset[Decision]
 Name = Hashable
 """Where an object is found: a variable, or an attribute of a named object."""
 
@@ -56,20 +65,44 @@ def _together(
     take: Callable[[State, State], object],
 ) -> tuple[list[State], list[State]]:
     """Take no more of them together than there are too many."""
-    kept: list[State] = []
+    excess = len(states) - limit
+    if excess <= 0:
+        return states, []
+    groups: dict[Hashable, list[State]] = {}
+    for state in states:
+        groups.setdefault((likeness(state), state.grad, state.pending), []).append(state)
     gone: list[State] = []
-    known: dict[Hashable, State] = {}
-    for i, state in enumerate(states):
-        if len(states) - len(gone) <= limit:
-            return [*kept, *states[i:]], gone
-        key = (likeness(state), state.grad, state.pending)
-        if key in known:
-            take(known[key], state)
-            gone.append(state)
-        else:
-            known[key] = state
-            kept.append(state)
-    return kept, gone
+    for first, *others in groups.values():
+        taken = others[max(len(others) - excess, 0) :]
+        weakest = _weakest(first.decisions, [other.decisions for other in taken])
+        for other in taken:
+            take(first, other)
+        first.decisions = weakest
+        gone += taken
+        excess -= len(taken)
+        if excess == 0:
+            break
+    left = {id(state) for state in gone}
+    return [state for state in states if id(state) not in left], gone
+
+
+def _weakest(mine: Decisions, others: list[Decisions]) -> Decisions:
+    """The least that has to be decided for one of them; what goes both ways need not be.
+
+    `a` and `not a, b` and `not a, not b` are nothing at all, but without the last they are not.
+    """
+    paths = {mine, *others}
+    while True:
+        joined = {a & b for a in paths for b in paths if _differ_in_one(a, b)}
+        if joined <= paths:
+            break
+        paths = {p for p in paths | joined if not any(q < p for q in joined)}
+    return min((p for p in paths if p <= mine), key=len, default=mine)
+
+
+def _differ_in_one(a: Decisions, b: Decisions) -> bool:
+    differing = a ^ b
+    return len(differing) == 2 and len({key for key, _ in differing}) == 1
 
 
 # --- what makes states alike ---------------------------------------------------------------
@@ -94,24 +127,36 @@ def _condition(state: State) -> Hashable:
 
 
 def _names(state: State) -> dict[ObjectId, Name]:
-    """Every tracked object under the first of its names."""
-
-    def is_tracked(value: Value) -> bool:
-        return type(value) is Ref and type(state.heap.get(value.oid)) in TRACKED
-
+    """Every tracked object under the first of its names; a wrapped model under its wrapper's."""
     names: dict[ObjectId, Name] = {}
     for variable, value in sorted(state.vars.items(), key=lambda item: str(item[0])):
-        if isinstance(value, Ref) and is_tracked(value):
-            names.setdefault(value.oid, variable)
-    parts = [(key, v.oid) for key, v in state.attrs.items() if isinstance(v, Ref) and is_tracked(v)]
+        found = _seen_through(value, state)
+        if found is not None:
+            names.setdefault(found, variable)
+    parts = [(owner, name, _seen_through(v, state)) for (owner, name), v in state.attrs.items()]
     grown = True
     while grown:
         grown = False
-        for (owner, name), oid in parts:
-            if owner in names and oid not in names:
-                names[oid] = (names[owner], name)
+        for owner, name, part in parts:
+            if owner in names and part is not None and part not in names:
+                names[part] = (names[owner], name)
                 grown = True
     return names
+
+
+_THIN = frozenset(("ddp", "dp", "compile"))
+"""Wrappers that leave a model in the condition that it is in."""
+
+
+def _seen_through(value: Value, state: State) -> ObjectId:
+    """The object that a name holds, if its condition tells states apart: not a schedule's."""
+    if not isinstance(value, Ref):
+        return None
+    oid = value.oid
+    while (module := state.module(oid)) is not None and module.wrapper in _THIN:
+        oid = module.wraps
+    kind = type(state.heap.get(oid))
+    return oid if kind in TRACKED and kind is not SchedulerObject else None
 
 
 _KINDS = frozenset("cls library kind sensitive wraps parametric activation fresh".split())
@@ -161,7 +206,6 @@ def _stand_for(mine: State, other: State) -> None:
     _forget_differences(mine.vars, mine, other.vars, other)
     _forget_differences(mine.attrs, mine, other.attrs, other)
     mine.assumed = {k: v for k, v in mine.assumed.items() if other.assumed.get(k) == v}
-    mine.decisions &= other.decisions
 
 
 def _forget_differences(

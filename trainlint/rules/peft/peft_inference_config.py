@@ -67,7 +67,8 @@ class PeftInferenceConfig(
 
     ## When it is silent
     If nothing is trained, if `inference_mode` is a variable or set to False before the adapters go
-    in, and if `set_adapter` unfreezes them.
+    in, if `set_adapter` unfreezes them, and if the folder that a config is read from is a variable:
+    a config that was saved by itself, as PEFT's own benchmarks have them, is not for inference.
 
     ## Fix safety
     Safe: nothing trained, and False makes the adapters train.
