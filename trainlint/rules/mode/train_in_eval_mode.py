@@ -84,6 +84,10 @@ class TrainInEvalMode(
     eval mode on purpose to keep its batch statistics and is never evaluated in between, are
     information only.
 
+    Lightning keeps each module's mode since 2.2, so a model that comes to `fit` in eval mode, such
+    as a backbone from `from_pretrained`, trains in it: a warning, and information where the
+    module derives from `pytorch_lightning`, which may be an older version that calls `train()`.
+
     ## Fix safety
     Calling `model.train()` where each epoch begins changes how the model trains from then on, and
     with it the results, so it is for a person to decide.
