@@ -193,10 +193,12 @@ class Execution:
         self, parameter: ir.Parameter, func: Func, arguments: Arguments, state: State, frame_id: int
     ) -> Value:
         opaque = Ref(("param", frame_id, parameter.name))
-        if parameter.default is None or not arguments.complete:
+        if parameter.default is None:
             return opaque
         found = func.module.static_value(parameter.default)
-        return found if found is not None else opaque
+        if found is None or not (arguments.complete or _is_stand_in(found)):
+            return opaque
+        return found
 
     def _leave(self, ends: list[tuple[State, Value]], inner: Frame, func: Func) -> Evaluated:
         """Join the states that return; variables of a frame nobody closes over are dropped."""
@@ -315,6 +317,12 @@ class Execution:
                 ] or [(state, inner)]
             case _:
                 return [(state, inner)]
+
+
+def _is_stand_in(default: Value) -> bool:
+    """`opt_func=torch.optim.SGD`: whatever a caller gives instead is of the same kind."""
+    spec = LIBRARY.call(default.path) if isinstance(default, External) else None
+    return isinstance(spec, sp.OptimizerClass) and not spec.closure
 
 
 def _class_fields(info: ClassInfo) -> list[str]:

@@ -26,6 +26,7 @@ from trainlint.flow.state import (
     ParametersObject,
     ScalerObject,
     SchedulerObject,
+    SharedSampler,
     State,
 )
 from trainlint.flow.tensors import UNORDERED
@@ -246,9 +247,11 @@ class LibraryCalls:
             case sp.Role(role=role, keeps=keeps):
                 ref = self.run.fresh(state, frame, node)
                 links = tuple((n, v) for n, p in keeps if (v := arguments.get(n, p)) is not None)
-                state.heap[ref.oid] = LibraryObject(role, path, links)
                 if role == "distributed_sampler":
+                    state.heap[ref.oid] = SharedSampler(role, path, links)
                     self.run.epochs.made(ref.oid)
+                else:
+                    state.heap[ref.oid] = LibraryObject(role, path, links)
                 return [(state, ref)]
             case sp.Activation(name=name):
                 joined = self.run.tensors.combine(

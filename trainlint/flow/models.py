@@ -474,6 +474,14 @@ class Models:
             Share.SOME, frozen.cause if frozen else None, frozen.origin if frozen else None
         )
 
+    def is_frozen(self, oid: ObjectId, state: State) -> bool:
+        """Whether nothing of a module trains: neither its parts nor weights of its own."""
+        module = state.module(oid)
+        own = module is not None and module.cls is not None and contents(module.cls)[1]
+        if module is not None and own and module.trainable.share is Share.ALL:
+            return False
+        return self.share(oid, state).share is Share.NONE
+
     def has_weights(self, oid: ObjectId, state: State) -> bool:
         """Whether a module has parameters, which one that is made of losses alone has not."""
         parts = [m for part in self.reach(oid, state) if (m := state.module(part)) is not None]
@@ -748,7 +756,8 @@ class Models:
         ):
             return
         if isinstance(old, Ref) and self.overlap(old.oid, value.oid, state):
-            return
+            if not self._adds_weights(value.oid, old.oid, state):
+                return
         if self._constructing(oid, frame) or not part.parametric:
             return
         called = name if attr.startswith("$") else f"{name}.{attr}"
@@ -760,6 +769,18 @@ class Models:
             value.oid,
         )
         self.add_change(oid, change, state)
+
+    def _adds_weights(self, oid: ObjectId, old: ObjectId, state: State) -> bool:
+        """Whether a module around an old one certainly has weights of its own."""
+        inside = self.reach(old, state)
+        added = [m for p in self.reach(oid, state) if p not in inside and (m := state.module(p))]
+        return any(
+            contents(m.cls)[1]
+            if m.cls is not None
+            else m.fresh and m.parametric and m.loss is None and m.library not in _CONTAINERS
+            for m in added
+            if m.wraps is None
+        )
 
     def add_change(self, oid: ObjectId, change: Change, state: State) -> None:
         """Note that new parameters came to a module."""

@@ -197,6 +197,11 @@ class LibraryObject:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedSampler(LibraryObject):
+    """A DistributedSampler: unlike other library objects it tells states apart."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContextObject:
     """A library's context manager: what it does to the gradient mode while entered."""
 
@@ -219,7 +224,14 @@ HeapObject: TypeAlias = (
 
 MAX_ASSUMED = 32
 TRACKED: frozenset[type] = frozenset(
-    (ModuleObject, OptimizerObject, SchedulerObject, ScalerObject, ParametersObject)
+    (
+        ModuleObject,
+        OptimizerObject,
+        SchedulerObject,
+        ScalerObject,
+        ParametersObject,
+        SharedSampler,
+    )
 )
 _TELLING = frozenset(("bool", "str", "NoneType"))
 """Constants that tell states apart: flags and phases, not numbers."""
