@@ -21,7 +21,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.layers import contents
+from trainlint.flow.layers import contents, has_parameters
 from trainlint.flow.state import (
     Change,
     LibraryObject,
@@ -474,14 +474,6 @@ class Models:
             Share.SOME, frozen.cause if frozen else None, frozen.origin if frozen else None
         )
 
-    def is_frozen(self, oid: ObjectId, state: State) -> bool:
-        """Whether nothing of a module trains: neither its parts nor weights of its own."""
-        module = state.module(oid)
-        own = module is not None and module.cls is not None and contents(module.cls)[1]
-        if module is not None and own and module.trainable.share is Share.ALL:
-            return False
-        return self.share(oid, state).share is Share.NONE
-
     def has_weights(self, oid: ObjectId, state: State) -> bool:
         """Whether a module has parameters, which one that is made of losses alone has not."""
         parts = [m for part in self.reach(oid, state) if (m := state.module(part)) is not None]
@@ -492,15 +484,29 @@ class Models:
         )
 
     def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:
+<<<<<<< HEAD
         """Modules with parts that have parameters beside them.
 
         A library's model with some parts that are known stands for all its other parts, and a
         class of the project may have parameters of its own.
+=======
+        """What stands for more than its known parts.
+
+        Library models with some parts that are known, for all their other parts; modules with
+        parameters of their own.
+>>>>>>> 237f792 (A class's own parameters count; groups of batches that begin and end under two tests)
         """
         found = []
         for part in self.reach(oid, state):
             module = state.module(part)
             if module is None or module.wraps is not None:
+<<<<<<< HEAD
+=======
+                continue
+            if module.cls is not None:
+                if has_parameters(module.cls) and self.children(part, state):
+                    found.append(module)
+>>>>>>> 237f792 (A class's own parameters count; groups of batches that begin and end under two tests)
                 continue
             if module.cls is not None:
                 if module.cls.has_own_parameters and self.children(part, state):

@@ -47,6 +47,10 @@ class Protocol:
     loops: dict[ObjectId, set[Hashable]] = field(default_factory=dict)
     """The loops in which an optimizer steps."""
     clearings: list[Held] = field(default_factory=list)
+    mixed: list[Held] = field(default_factory=list)
+    """Steps of every n-th round on gradients that an earlier such step had used."""
+    cleared_nth: set[tuple[ObjectId, Hashable]] = field(default_factory=set)
+    """Optimizers that are cleared in every n-th round of a loop."""
     fills: dict[ObjectId, set[Hashable]] = field(default_factory=dict)
     """The innermost loops in which a backward fills an optimizer's gradients."""
     every_nth: dict[ObjectId, bool] = field(default_factory=dict)
@@ -67,6 +71,11 @@ class Protocol:
         backward = event.optimizer.backward
         place = (event.site, oid, backward.site if backward is not None else None)
         match event.optimizer.gradients:
+            case Gradients.MIXED_IN if nth:
+                self.used.add(place)
+                held = (oid, self._innermost())
+                self.mixed.append(Held(event, oid, self.run.rounds, state.decisions, held))
+                return False
             case Gradients.FRESH | Gradients.MIXED_IN:
                 self.used.add(place)
             case Gradients.WIPED:
@@ -83,6 +92,8 @@ class Protocol:
     def cleared(self, event: GradientsCleared, oid: ObjectId, state: State) -> None:
         """Note that fresh gradients of an earlier round are cleared in every round."""
         facts = event.optimizer
+        if counts_rounds(state):
+            self.cleared_nth.add((oid, self._innermost()))
         early = facts.gradients is Gradients.FRESH and not facts.backward_this_round
         if early and self.run.loops and not counts_rounds(state):
             held = Held(event, oid, self.run.rounds, state.decisions, self._innermost())
@@ -100,6 +111,10 @@ class Protocol:
             at_times = held.place in self.used
             facts = replace(held.event.optimizer, cleared_at_times=at_times)
             _raise(recorder, held, replace(held.event, optimizer=facts))
+        for held in self.mixed:
+            # `i % n == 0` here and `(i + 1) % n == 0` there: the rounds between are not known.
+            if held.place not in self.cleared_nth:
+                _raise(recorder, held, held.event)
         for held in self.clearings:
             assert isinstance(held.event, GradientsCleared)
             # Clearing where an epoch begins only drops what an incomplete last group left.

@@ -915,7 +915,7 @@ class Training:
                 continue
             if change.part is not None:
                 new = state.module(change.part)
-                if new is None or self.models.is_frozen(change.part, state):
+                if new is None or self.models.share(change.part, state).share is Share.NONE:
                     continue
                 own = self.models.reach(change.part, state)
                 if any(s.oid in own for s in mine):
