@@ -183,28 +183,6 @@ def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
     return info.contents
 
 
-def has_parameters(info: ClassInfo) -> bool:
-    """Whether a module class certainly makes parameters of its own, beside its layers."""
-    if info.has_parameters is None:
-        info.has_parameters = any(
-            isinstance(node, ir.Assign)
-            and _on_receiver(node, receiver_of(function))
-            and _is_parameter(node.value, Scope(cls.module, function))
-            for cls, function in all_methods(info)
-            if function.name == "__init__"
-            for node in walk(function.body)
-        )
-    return info.has_parameters
-
-
-def _is_parameter(expr: ir.Expr, scope: Scope) -> bool:
-    call = constructor(expr, scope)
-    path = scope.path(call.func) if call is not None else ""
-    if call is None or not path or LIBRARY.call(path) != _PARAMETER:
-        return False
-    return not _is_false(_argument(call, "requires_grad", 1))
-
-
 def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
     if depth > _MAX_DEPTH:
         return False, False

@@ -21,7 +21,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.layers import contents, has_parameters
+from trainlint.flow.layers import contents
 from trainlint.flow.state import (
     Change,
     LibraryObject,
@@ -476,37 +476,25 @@ class Models:
 
     def has_weights(self, oid: ObjectId, state: State) -> bool:
         """Whether a module has parameters, which one that is made of losses alone has not."""
-        parts = [m for part in self.reach(oid, state) if (m := state.module(part)) is not None]
         return any(
-            contents(m.cls)[1] if m.cls is not None else m.parametric
-            for m in parts
-            if m.loss is None and not LIBRARY.is_container(m.library)
+            contents(module.cls)[1] if module.cls is not None else module.parametric
+            for part in self.reach(oid, state)
+            if (module := state.module(part)) is not None
+            and module.loss is None
+            # A container is what is in it, as far as that is known.
+            and not (LIBRARY.is_container(module.library) and self.children(part, state))
         )
 
     def _rests(self, oid: ObjectId, state: State) -> list[ModuleObject]:
-<<<<<<< HEAD
         """Modules with parts that have parameters beside them.
 
         A library's model with some parts that are known stands for all its other parts, and a
         class of the project may have parameters of its own.
-=======
-        """What stands for more than its known parts.
-
-        Library models with some parts that are known, for all their other parts; modules with
-        parameters of their own.
->>>>>>> 237f792 (A class's own parameters count; groups of batches that begin and end under two tests)
         """
         found = []
         for part in self.reach(oid, state):
             module = state.module(part)
             if module is None or module.wraps is not None:
-<<<<<<< HEAD
-=======
-                continue
-            if module.cls is not None:
-                if has_parameters(module.cls) and self.children(part, state):
-                    found.append(module)
->>>>>>> 237f792 (A class's own parameters count; groups of batches that begin and end under two tests)
                 continue
             if module.cls is not None:
                 if module.cls.has_own_parameters and self.children(part, state):
@@ -783,7 +771,7 @@ class Models:
         return any(
             contents(m.cls)[1]
             if m.cls is not None
-            else m.fresh and m.parametric and m.loss is None and m.library not in _CONTAINERS
+            else m.fresh and m.parametric and m.loss is None and not LIBRARY.is_container(m.library)
             for m in added
             if m.wraps is None
         )
