@@ -183,6 +183,18 @@ def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
     return info.contents
 
 
+def called_attributes(info: ClassInfo) -> frozenset[str]:
+    """What a class's methods call on the instance: `self.unet(x)`."""
+    if info.called is None:
+        info.called = frozenset(
+            attribute_of(node.func, receiver_of(function))
+            for _, function in all_methods(info)
+            for node in walk(function.body)
+            if isinstance(node, ir.Call)
+        )
+    return info.called
+
+
 def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
     if depth > _MAX_DEPTH:
         return False, False

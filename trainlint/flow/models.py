@@ -21,7 +21,8 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.layers import contents
+from trainlint.flow.layers import called_attributes, contents
+from trainlint.flow.project import ClassInfo
 from trainlint.flow.state import (
     Change,
     LibraryObject,
@@ -67,6 +68,9 @@ _SELDOM_SENSITIVE = re.compile(
     r"policy|actor|critic|dqn|q_?net|agent|value|ppo|gen|disc|gan|flow|loss|ema|teacher|target",
     re.IGNORECASE,
 )
+_UNKNOWN_PART = ModuleObject()
+_NO_NETWORK = re.compile(r"loss|crit|act|fn|func|metric|scheduler|transform", re.IGNORECASE)
+"""What is called and is no network."""
 
 
 class Models:
@@ -489,7 +493,8 @@ class Models:
         """Modules with parts that have parameters beside them.
 
         A library's model with some parts that are known stands for all its other parts, and a
-        class of the project may have parameters of its own.
+        class of the project may have parameters of its own. What was
+        given and is called may be a network, and nothing is known of it.
         """
         found = []
         for part in self.reach(oid, state):
@@ -497,12 +502,24 @@ class Models:
             if module is None or module.wraps is not None:
                 continue
             if module.cls is not None:
-                if module.cls.has_own_parameters and self.children(part, state):
-                    found.append(module)
+                if self.children(part, state):
+                    found += [module] * module.cls.has_own_parameters
+                    found += [_UNKNOWN_PART] * self._holds_unknown(part, module.cls, state)
                 continue
             if not LIBRARY.is_container(module.library) and self.children(part, state):
                 found.append(module)
         return found
+
+    @staticmethod
+    def _holds_unknown(oid: ObjectId, cls: ClassInfo, state: State) -> bool:
+        """Whether a class calls what it was given and what is not known: maybe a network."""
+        return any(
+            isinstance(value, Ref)
+            and value.oid not in state.heap
+            and name in called_attributes(cls)
+            and not _NO_NETWORK.search(name)
+            for name, value in state.attrs.of(oid)
+        )
 
     def rebound(
         self, old: Value | None, new: Value, state: State, frame: Frame, node: ir.Node
