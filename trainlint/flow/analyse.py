@@ -400,8 +400,9 @@ def _evaluations(run: Interpreter) -> None:
     trained = {k: seen.event.model.mode.mode for k, seen in seen_at.items() if seen.trained}
     same_place = {(key[:3], mode) for key, mode in trained.items()}
     same_function = {(key[0], key[2:5]) for key in trained}
+    eval_trains = Mode.EVAL in trained.values()
     for key, seen in seen_at.items():
-        if seen.trained:
+        if seen.trained or (seen.dropped and eval_trains):
             continue
         mode = seen.event.model.mode.mode
         if seen.event.grad is Certainty.YES:

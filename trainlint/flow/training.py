@@ -78,6 +78,8 @@ class Seen:
     rounds: int
     paths: list[frozenset[Decision]]
     trained: bool = False
+    dropped: bool = False
+    """Some state in which it ran is followed no further."""
 
 
 @dataclass(slots=True)
@@ -267,7 +269,9 @@ class Training:
         """
         for made in tensor.forwards:
             seen = self.forwards.get(made.site)
-            if seen is not None and not (dropped and _is_asked(made.facts)):
+            if seen is not None and dropped and _is_asked(made.facts):
+                seen.dropped = True
+            elif seen is not None:
                 seen.trained = True
 
     # --- backward ----------------------------------------------------------------------
