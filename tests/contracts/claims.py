@@ -91,7 +91,7 @@ def claimed(code: str) -> Claim:
     project = Project(NoFiles())
     info = project.add(module)
     run = Interpreter(project, Recorder.of(()), Relevance())
-    frame = Frame(run.module_frame(info), info)
+    frame = Frame(run.scopes.module_frame(info), info)
     run.frames[frame.id] = frame
     out = run.block(module.body, [State()], frame)
     assert len(out.on) == 1, f"{len(out.on)} paths"

@@ -161,7 +161,7 @@ class Entries:
         finish(run, complete)
 
     def _frame(self, run: Interpreter) -> Frame:
-        frame = Frame(run.module_frame(self.info), self.info)
+        frame = Frame(run.scopes.module_frame(self.info), self.info)
         run.frames[frame.id] = frame
         return frame
 

@@ -89,7 +89,7 @@ class Attributes:
         """Read `thing.attr`."""
         match thing:
             case External() | Package():
-                found = self.run.imported(member(thing, attr, self.run.project), state)
+                found = self.run.scopes.imported(member(thing, attr, self.run.project), state)
                 if found is None:
                     found = Ref(("global", getattr(thing, "path", ""), attr))
                 return [(state, found)]
@@ -215,7 +215,7 @@ class Attributes:
 
     def _home(self, func: Func) -> Frame:
 
-        return Frame(self.run.module_frame(func.module), func.module)
+        return Frame(self.run.scopes.module_frame(func.module), func.module)
 
     def _training_flag(self, oid: ObjectId, module: ModuleObject, state: State) -> Value:
         match module.flag.mode:
@@ -395,7 +395,7 @@ class Attributes:
         name: str,
     ) -> None:
         if attr == "requires_grad" and value == TRUE:
-            self.run.store(target.value, self.made_leaf(tensor), state, frame, s)
+            self.run.scopes.store(target.value, self.made_leaf(tensor), state, frame, s)
         elif attr == "data":
             pass
 

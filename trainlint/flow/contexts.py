@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import (
+    ContextNotCalled,
     DiscardedCall,
 )
 from trainlint.core.facts import (
@@ -13,7 +14,11 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.frames import Frame
+from trainlint.flow.frames import (
+    Evaluated,
+    Frame,
+    Out,
+)
 from trainlint.flow.ir import spelled
 from trainlint.flow.state import (
     ContextObject,
@@ -23,6 +28,7 @@ from trainlint.flow.state import (
 )
 from trainlint.flow.values import (
     FALSE,
+    NONE,
     TRUE,
     Const,
     External,
@@ -206,3 +212,101 @@ class Contexts:
                 followed_by_def=s.before_definition,
             )
         )
+
+    def with_block(self, s: ir.With, state: State, frame: Frame) -> Out:
+        out = Out([])
+        for st, context in self.run.eval(s.context, state, frame):
+            part = self._within(s, context, st, frame)
+            out.on.extend(part.on)
+            out.jumps.extend(part.jumps)
+        out.on = self.run.join(out.on) if len(out.on) > 1 else out.on
+        return out
+
+    def _within(self, s: ir.With, context: Value, state: State, frame: Frame) -> Out:
+        manager = self.context_function(context, state)
+        if manager is not None:
+            return self._within_project(s, manager, state, frame)
+        instance = self.context_instance(context, state)
+        if instance is not None:
+            return self._within_instance(s, instance, state, frame)
+        if isinstance(context, External):
+            self.run.recorder.raise_event(
+                ContextNotCalled(site=self.run.site(frame, s.context), callee=context.path)
+            )
+        if self.expects_failure(context, s.context, state):
+            return Out([state])
+        before = state.grad
+        entered = self.enter_context(context, state, frame, s)
+        if s.target is not None:
+            self.run.scopes.store(s.target, entered, state, frame, s)
+        out = self.run.block(s.body, [state], frame)
+        for st in (*out.on, *(j[1] for j in out.jumps)):
+            self.leave_context(context, st, before)
+        return out
+
+    def _within_project(self, s: ir.With, manager: Value, state: State, frame: Frame) -> Out:
+        jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
+
+        def body(states: list[State], value: Value | None) -> list[State]:
+            for st in states:
+                if s.target is not None:
+                    self.run.scopes.store(
+                        s.target, value if value is not None else NONE, st, frame, s
+                    )
+            out = self.run.block(s.body, states, frame)
+            results = list(out.on)
+            for i, (_, st, _) in enumerate(out.jumps):
+                st.pending = (*st.pending, (len(jumps) + i, s.node))
+                results.append(st)
+            jumps.extend(out.jumps)
+            return results
+
+        ends = self.run_generator(manager, state, frame, s, body)
+        return self._resume(ends, jumps, s.node)
+
+    @staticmethod
+    def _resume(
+        ends: list[State], jumps: list[tuple[ir.JumpKind, State, Value | None]], node: int
+    ) -> Out:
+        """Jumps that went through the context manager's exit go on from there."""
+        out = Out([])
+        for st in ends:
+            if st.pending and st.pending[-1][1] == node:
+                kind, _, value = jumps[st.pending[-1][0]]
+                st.pending = st.pending[:-1]
+                out.jumps.append((kind, st, value))
+            else:
+                out.on.append(st)
+        return out
+
+    def _within_instance(self, s: ir.With, instance: Ref, state: State, frame: Frame) -> Out:
+        out = Out([])
+        for st, entered in self.run.execution.method(
+            instance, "__enter__", (), (), state, frame, s
+        ):
+            if s.target is not None:
+                self.run.scopes.store(s.target, entered, st, frame, s)
+            inner = self.run.block(s.body, [st], frame)
+            for kind, after, value in [(None, x, None) for x in inner.on] + list(inner.jumps):
+                for end, _ in self.run.execution.method(
+                    instance, "__exit__", (NONE, NONE, NONE), (), after, frame, s
+                ):
+                    if kind is None:
+                        out.on.append(end)
+                    else:
+                        out.jumps.append((kind, end, value))
+        return out
+
+    def yielded(self, s: ir.Yield, state: State, frame: Frame) -> list[State]:
+        """A yield hands over to whoever iterates or entered."""
+        results: list[State] = []
+        pairs: Evaluated = (
+            self.run.eval(s.value, state, frame) if s.value is not None else [(state, NONE)]
+        )
+        for st, value in pairs:
+            if frame.yields is not None:
+                results.extend(frame.yields([st], value if s.value is not None else None))
+            else:
+                self.run.escapes.escape(value, st)
+                results.append(st)
+        return results

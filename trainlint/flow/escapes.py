@@ -79,7 +79,7 @@ class Escapes:
         """`runner.optimize(loss)` may run backward on what it is given."""
         for argument in call.args:
             if isinstance(argument.value, ir.Name):
-                value = self.run.load_name(argument.value.id, state, frame)
+                value = self.run.scopes.load_name(argument.value.id, state, frame)
                 self.escape(value, state)
                 if isinstance(value, Tensor):
                     self.run.training.perhaps_backward(value, state)

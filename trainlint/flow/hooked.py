@@ -116,7 +116,9 @@ class Hooked:
         def body(entered: list[State]) -> Out:
             return Out(once(fit, entered))  # type: ignore[operator]
 
-        out = self.run.rounds_of(loop, states, body, self._home(fit.step), _as_it_is, None)
+        out = self.run.iteration.rounds_of(
+            loop, states, body, self._home(fit.step), _as_it_is, None
+        )
         return out.on
 
     def _epoch(self, fit: Fit, states: list[State]) -> list[State]:
@@ -275,7 +277,7 @@ class Hooked:
         return self.run.calls.call(bound, arguments, state, home, node)
 
     def _home(self, method: Func) -> Frame:
-        return Frame(self.run.module_frame(method.module), method.module)
+        return Frame(self.run.scopes.module_frame(method.module), method.module)
 
     def _configure(self, fit: Fit, states: list[State]) -> list[State]:
         method = fit.cls.method(LIGHTNING_LOOP.optimizers)

@@ -392,7 +392,8 @@ def _set_mode(
         choices = [(state, Mode.UNKNOWN)]
     else:
         choices = [
-            (st, Mode.TRAIN if truth else Mode.EVAL) for st, truth, _ in run.truth_of(given, state)
+            (st, Mode.TRAIN if truth else Mode.EVAL)
+            for st, truth, _ in run.branches.truth_of(given, state)
         ]
     return [
         (after, Ref(oid))
@@ -653,12 +654,12 @@ def _tensor(
     if how is not None:
         made = run.tensors.cut(tensor, how, frame, node)
         if name == "detach_" and isinstance(node.func, ir.Attribute):
-            run.store(node.func.value, made, state, frame, node)
+            run.scopes.store(node.func.value, made, state, frame, node)
         return [(state, made)]
     if name == "requires_grad_":
         made_leaf = run.attributes.made_leaf(tensor)
         if isinstance(node.func, ir.Attribute) and made_leaf is not tensor:
-            run.store(node.func.value, made_leaf, state, frame, node)
+            run.scopes.store(node.func.value, made_leaf, state, frame, node)
         return [(state, made_leaf)]
     if name in SHAPES:
         return [(state, run.fresh(state, frame, node))]

@@ -191,16 +191,16 @@ class Trainers:
         if own is None or not isinstance(trainer, Ref) or self.run.active.count(own.function):
             return
         loop = Loop("step", node=own.function.name_node)
-        home = Frame(self.run.module_frame(own.module), own.module)
+        home = Frame(self.run.scopes.module_frame(own.module), own.module)
 
         def body(states: list[State]) -> Out:
             return Out([after for st in states for after in self._step(own, trainer, model, st)])
 
-        self.run.rounds_of(loop, [state.copy()], body, home, lambda st: [st], None)
+        self.run.iteration.rounds_of(loop, [state.copy()], body, home, lambda st: [st], None)
 
     def _step(self, own: Func, trainer: Ref, model: Ref, state: State) -> list[State]:
         run, function = self.run, own.function
-        home = Frame(run.module_frame(own.module), own.module)
+        home = Frame(run.scopes.module_frame(own.module), own.module)
         node = ir.Call(ir.Name(function.name), (), function.name_node)
         after: list[State] = []
         for st in run.models.set_mode(

@@ -214,3 +214,20 @@ Value: TypeAlias = (
     | ParameterName
     | Condition
 )
+
+
+def condition_key(value: Value) -> tuple[Hashable, bool]:
+    """The question that a value's truth answers, and whether yes means true."""
+    if isinstance(value, Condition):
+        return value.key, value.positive
+    return ("truth", value_key(value)), True
+
+
+def value_key(value: Value) -> Hashable:
+    """A value's identity inside a condition."""
+    return value.oid if isinstance(value, Ref) else value
+
+
+def size(key: object) -> int:
+    """How many parts a key has."""
+    return 1 + sum(map(size, key)) if isinstance(key, tuple) else 1
