@@ -59,33 +59,3 @@ def test_a_warm_run_loads_neither_libcst_nor_the_rules(tmp_path) -> None:
 def test_a_file_that_passes_no_gate_loads_no_libcst(tmp_path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
     assert "libcst" not in loaded(RUN, tmp_path)
-
-
-def least_milliseconds(code: str, cwd: object = None) -> float:
-    """The least processor time of several runs, without that of the bare interpreter."""
-    script = (
-        "import time; begun = time.process_time()\n"
-        f"{code}\n"
-        "print((time.process_time() - begun) * 1000)"
-    )
-    times = []
-    for _ in range(7):
-        ran = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            env=environment(),
-        )
-        times.append(float(ran.stdout.split()[-1]))
-    return min(times)
-
-
-def test_importing_the_command_line_takes_under_60_ms() -> None:
-    assert least_milliseconds("import trainlint.cli") < 60
-
-
-def test_a_warm_run_takes_under_150_ms(tmp_path) -> None:
-    for number in range(300):
-        (tmp_path / f"f{number}.py").write_text(f"x{number} = 1\n")
-    assert least_milliseconds(RUN, tmp_path) < 150
