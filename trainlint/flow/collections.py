@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 _LOADER_NAME = re.compile(r"(data)?_?loaders?\b|_(dl|iter)\b|\bbatches\b", re.IGNORECASE)
 
 
+def _in_order(values: frozenset[Value]) -> list[Value]:
+    """A set in an order that does not depend on hashes, where any order shows: of tensors alone."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    others = [value for value in values if not isinstance(value, Tensor)]
+    return [*sorted(tensors, key=str), *others]
+
+
 class Collections:
     """Lists, tuples, dictionaries and what is taken from them or put in."""
 
@@ -200,7 +207,7 @@ class Collections:
                         )
                         return self.run.models.element_of_parameters(value, state)
                     case ListObject(items=items, summary=summary):
-                        return self._any_of((*(items or ()), *sorted(summary, key=str)), item)
+                        return self._any_of((*(items or ()), *_in_order(summary)), item)
                     case LibraryObject(role="loader"):
                         self.data_items.add(item.oid)
                         return item

@@ -129,16 +129,19 @@ def _condition(state: State) -> Hashable:
 def _names(state: State) -> dict[ObjectId, Name]:
     """Every tracked object under the first of its names; a wrapped model under its wrapper's."""
     names: dict[ObjectId, Name] = {}
-    for variable, value in sorted(state.vars.items(), key=lambda item: str(item[0])):
-        found = _seen_through(value, state)
-        if found is not None:
-            names.setdefault(found, variable)
-    parts = [(owner, name, _seen_through(v, state)) for (owner, name), v in state.attrs.items()]
+    held = [(place, part) for place, v in state.vars.items() if (part := _seen_through(v, state))]
+    for place, oid in sorted(held, key=lambda item: str(item[0])):
+        names.setdefault(oid, place)
+    parts = [
+        (owner, name, part)
+        for (owner, name), v in state.attrs.items()
+        if (part := _seen_through(v, state))
+    ]
     grown = True
     while grown:
         grown = False
         for owner, name, part in parts:
-            if owner in names and part is not None and part not in names:
+            if owner in names and part not in names:
                 names[part] = (names[owner], name)
                 grown = True
     return names
