@@ -44,7 +44,7 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
 
-MAX_STEPS_OF_FILE = 60_000
+MAX_STEPS_OF_FILE = 40_000
 LIGHTNING_HOOKS = LIGHTNING_LOOP.hooks | frozenset(
     """forward test_step predict_step train_dataloader val_dataloader test_dataloader
     predict_dataloader optimizer_step optimizer_zero_grad backward configure_gradient_clipping
