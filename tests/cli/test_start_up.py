@@ -1,4 +1,4 @@
-"""What a start costs: which modules it loads, and how much processor time."""
+"""What a start loads. What it costs is measured in `benchmarks/check.py`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 
 from trainlint.core.facts import Certainty, Mode, ModelFacts, Share
-from trainlint.flow.interpret import Frame, Interpreter
+from trainlint.flow.frames import Frame
+from trainlint.flow.interpret import Interpreter
 from trainlint.flow.project import NoFiles, Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance

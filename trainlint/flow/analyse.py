@@ -18,9 +18,9 @@ from trainlint.core.facts import Certainty, Mode
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS
+from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS, BudgetExceeded, Frame
 from trainlint.flow.hooked import trainable
-from trainlint.flow.interpret import BudgetExceeded, Frame, Interpreter
+from trainlint.flow.interpret import Interpreter
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
 from trainlint.flow.reading import receiver_of
 from trainlint.flow.record import Recorder

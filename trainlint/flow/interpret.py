@@ -1,8 +1,9 @@
 """Runs the IR over abstract states: statements, expressions, calls of the project's functions.
 
 Python has no goto, so recursion over the block does what a graph would. Every statement maps the
-disjuncts before it to those after it, and to the jumps that leave the straight line. What calls
-of libraries do is `flow.calls`' business.
+disjuncts before it to those after it, and to the jumps that leave the straight line. Tests,
+loops, names and other expressions have modules of their own (`branches`, `iteration`, `scopes`,
+`expressions`); what calls of libraries do is the business of `library_calls`.
 """
 
 from __future__ import annotations
@@ -462,4 +463,4 @@ class Interpreter:
         return self.expressions.value(e, state, frame)
 
 
-__all__ = ["BudgetExceeded", "Evaluated", "Frame", "Interpreter", "Loop", "Out", "spelled"]
+__all__ = ["Interpreter"]

@@ -19,7 +19,8 @@ from trainlint.flow.state import Decision, State
 from trainlint.flow.values import ObjectId
 
 if TYPE_CHECKING:
-    from trainlint.flow.interpret import Interpreter, Loop
+    from trainlint.flow.frames import Loop
+    from trainlint.flow.interpret import Interpreter
     from trainlint.flow.record import Recorder
 
 Place = tuple[Site, ObjectId, "Site | None"]

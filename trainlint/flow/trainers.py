@@ -41,7 +41,8 @@ from trainlint.libraries import spec as sp
 from trainlint.libraries.trainers import EVALUATION_SETTINGS, OWN_STEPS
 
 if TYPE_CHECKING:
-    from trainlint.flow.interpret import Evaluated, Interpreter
+    from trainlint.flow.frames import Evaluated
+    from trainlint.flow.interpret import Interpreter
 
 
 class Trainers:
