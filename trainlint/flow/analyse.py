@@ -343,16 +343,30 @@ class _Instance:
         return [(st, refs[0]) for st in states]
 
 
+_TRAINING_WORDS = frozenset("backward manual_backward step zero_grad optim eval train fit".split())
+
+
 def _templates(cls: ClassInfo) -> list[ir.Function]:
-    """Methods of the project's bases that call what the class defines: `run()` calls `train()`."""
+    """Methods of the project's bases that call what the class defines: `run()` calls `train()`.
+
+    A base of networks has many that call `self.forward` or hand something on to it. Only those
+    tell of this class in which it or its part of them trains.
+    """
     found: dict[str, ir.Function] = {}
     for base in cls.mro[1:]:
         for method in base.methods.values():
             if method.name.startswith("__") or method.name in cls.methods:
                 continue
-            if not cls.methods.keys().isdisjoint(_called_on_self((method,))):
+            supplied = cls.methods.keys() & _called_on_self((method,))
+            if supplied and not (cls.is_module and _only_computes(method, supplied, cls)):
                 found.setdefault(method.name, method)
     return list(found.values())
+
+
+def _only_computes(method: ir.Function, supplied: set[str], cls: ClassInfo) -> bool:
+    """Whether neither a method nor what it calls of the class mentions a step of training."""
+    parts = (method, *(cls.methods[name] for name in supplied))
+    return all(_TRAINING_WORDS.isdisjoint(part.words) for part in parts)
 
 
 def _home(cls: ClassInfo, method: ir.Function) -> ModuleInfo:

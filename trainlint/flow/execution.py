@@ -15,6 +15,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments, bind
+from trainlint.flow.decorating import gives_back
 from trainlint.flow.frames import Frame
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.sensitivity import own_sensitivity
@@ -307,6 +308,8 @@ class Execution:
             case Ref(oid=oid) if isinstance(state.heap.get(oid), ContextObject):
                 if isinstance(inner, Func):
                     return [(state, replace(inner, contexts=(*inner.contexts, outer)))]
+                return [(state, inner)]
+            case Func() if gives_back(outer):
                 return [(state, inner)]
             case Func() | Method():
                 call = ir.Call(node, (), node.node)

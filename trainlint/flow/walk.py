@@ -24,6 +24,20 @@ def attributes_of(node: object, receiver: str) -> Iterator[str]:
                 pass
 
 
+def nodes_outside_definitions(body: object) -> Iterator[ir.Node]:
+    """The nodes of a body, without those of the functions and classes defined in it."""
+    stack = [body]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, tuple):
+            stack.extend(reversed(top))
+        elif isinstance(top, ir.Node | ir.Argument):
+            if isinstance(top, ir.Node):
+                yield top
+            if not isinstance(top, ir.Function | ir.Lambda | ir.Class):
+                stack.extend([getattr(top, slot) for slot in _PARTS[type(top)]])
+
+
 def _parts_of(node: object) -> Iterator[ir.Node | ir.Argument]:
     stack = [node]
     while stack:
