@@ -237,25 +237,38 @@ class Checker:
             dependencies=loader.dependencies(),
             lookups=tuple(loader.lookups.values()),
             mentions=tuple(loader.mentions.values()),
-            notes=notes,
+            notes=(*notes, *loader.notes()),
         )
 
 
 class _Loader:
     """What flow asks about other files while one file is checked, written down for the cache."""
 
+    MAX_TEXT = 2_000_000
+    """Characters of other files that are read for one: 50,000 lines, two seconds of parsing."""
+
     def __init__(self, checker: Checker, first: Lowered) -> None:
         self._checker = checker
         self._first = first
         self.opened: dict[str, Lowered | None] = {first.source.path: first}
+        self._text_left = self.MAX_TEXT
         self.lookups: dict[tuple[str, str], Lookup] = {}
         self.mentions: dict[tuple[str, str], Mention] = {}
 
     def load(self, path: str) -> ir.Module | None:
         if path not in self.opened:
-            self.opened[path] = self._checker.load(path)
+            if self._text_left <= 0:
+                return None
+            found = self.opened[path] = self._checker.load(path)
+            self._text_left -= len(found.source.text) if found else 0
         found = self.opened[path]
         return found.module if found else None
+
+    def notes(self) -> tuple[str, ...]:
+        """What `--verbose` tells of the reading."""
+        if self._text_left > 0:
+            return ()
+        return (f"{self._first.source.path}: it draws on more code than is read for one file",)
 
     def find(self, dotted: str, from_path: str) -> str | None:
         key = (dotted, from_path)

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.checking import check_paths
+from trainlint.check import Checker, Plan, _Loader
+from trainlint.files import Neighbourhood
+from trainlint.rules import all_rules
+
+PLAN = Plan(frozenset(rule.code for rule in all_rules()), (b"",))
 
 HEAD = "import torch\nfrom torch import nn\nmodel = nn.Linear(2, 2)\n"
 
@@ -28,6 +33,22 @@ SHAPES = {
         "def f0(m):\n    m.eval()\n"
         + times(30, "def f#(m):\n    return f~(m if a# else None) or f~(m)\n")
         + "f30(model)"
+    ),
+    "a network of thousands of parts, with options": (
+        "class B(nn.Module):\n"
+        "    def __init__(self, **k):\n"
+        "        super().__init__()\n"
+        + times(20, "        self.a# = nn.Linear(2, 2) if k['#'] else nn.Dropout()\n")
+        + "class M(nn.Module):\n"
+        "    def __init__(self, k):\n"
+        "        super().__init__()\n"
+        + times(60, "        self.b# = B() if k.c# else None\n")
+        + "    def fit(self, x):\n"
+        "        self.eval()\n"
+        "        for b in (self.b1, self.b2, self.b3):\n"
+        "            x = b(x) if b.ready(x) else x\n"
+        "        return x\n"
+        "M(k).fit(x)"
     ),
     "modules that hold two of one another": (
         "class M0(nn.Module):\n    pass\n"
@@ -52,3 +73,21 @@ def test_the_analysis_ends(shape: str, tmp_path: Path) -> None:
     start = time.process_time()
     assert check_paths([program]) == []
     assert time.process_time() - start < 60
+
+
+def test_what_is_read_for_one_file_is_bounded(tmp_path: Path) -> None:
+    """A package that gathers all its parts is not read as a whole for each of them."""
+    filler = "def f#(model):\n    model.eval()\n    return ~\n"
+    body = "".join(filler.replace("#", str(i)).replace("~", "1" * 200) for i in range(500))
+    for number in range(40):
+        (tmp_path / f"part{number}.py").write_text(
+            f"import torch\nfrom part{number + 1} import f{number + 1}\n{body}"
+            f"def g{number}(model):\n    f{number + 1}(model)\n"
+        )
+    program = tmp_path / "program.py"
+    imports = "".join(f"from part{i} import f{i}\n" for i in range(40))
+    program.write_text(HEAD + imports + "f0(model)\nmodel.backward()\n")
+    checker = Checker(Neighbourhood())
+    result = checker.check(str(program), PLAN)
+    assert checker.parsed < _Loader.MAX_TEXT + 3 * len(body)
+    assert any("more code" in note for note in result.notes)

@@ -25,6 +25,11 @@ MAX_UNROLLED = 8
 MAX_STEPS = 24_000
 GENEROUS_STEPS = 3_000
 """After that many statements fewer disjuncts are kept."""
+SIZE_OF_A_STEP = 200
+"""Values and objects of states whose comparison takes about as long as a step.
+
+Where a program holds thousands, joining its branches is most of the work.
+"""
 MAX_KEY = 60
 
 BUILTINS = frozenset(dir(builtins))

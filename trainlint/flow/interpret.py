@@ -28,6 +28,7 @@ from trainlint.flow.frames import (
     GENEROUS_STEPS,
     MAX_DEPTH,
     MAX_STEPS,
+    SIZE_OF_A_STEP,
     BudgetExceeded,
     Evaluated,
     Frame,
@@ -193,6 +194,9 @@ class Interpreter:
 
     def join(self, states: Iterable[State], limit: int = MAX_DISJUNCTS) -> list[State]:
         """Merge what is equal and bound the rest, the more tightly the longer it takes."""
+        states = list(states)
+        if len(states) > 1:
+            self.steps += sum(state.size for state in states) // SIZE_OF_A_STEP
         kept, dropped = thin(join(states), min(limit, self._limit()))
         for state in dropped:
             self._drop(state)

@@ -8,7 +8,7 @@ does they do, and no choice between them explains what is found on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
@@ -39,7 +39,7 @@ def thin(states: list[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], 
         return states, []
     states = sorted(states, key=lambda state: len(state.decisions))
     states, gone = _together(states, limit, _objects, merge)
-    states, alike = _together(states, limit, _condition, _stand_for)
+    states, alike = _together(states, limit, _Conditions(), _stand_for)
     states = _varied(states)
     return states[:limit], [*gone, *alike, *states[limit:]]
 
@@ -120,10 +120,30 @@ def _objects(state: State) -> Hashable:
     return (frozenset(objects.items()), frozenset(places))
 
 
-def _condition(state: State) -> Hashable:
-    """What the program's names mean, however it came about."""
-    names = _names(state)
-    return frozenset((name, _rendered(state.heap[oid], names)) for oid, name in names.items())
+class _Conditions:
+    """What a program's names mean in a state, however it came about.
+
+    States that are compared share most of their objects, so that each is looked into once: again
+    only where what it mentions has another name.
+    """
+
+    def __init__(self) -> None:
+        self._mentioned: dict[int, tuple[tuple[object, ...], ...]] = {}
+        self._known: dict[tuple[Hashable, ...], Hashable] = {}
+
+    def __call__(self, state: State) -> Hashable:
+        names = _names(state)
+        means: list[tuple[Name, Hashable]] = []
+        for oid, name in names.items():
+            thing = state.heap[oid]
+            mentioned = self._mentioned.get(id(thing))
+            if mentioned is None:
+                mentioned = self._mentioned[id(thing)] = tuple(_tuples_in(thing))
+            key = (id(thing), *[names.get(part) for part in mentioned])
+            if key not in self._known:
+                self._known[key] = _rendered(thing, names)
+            means.append((name, self._known[key]))
+        return frozenset(means)
 
 
 def _names(state: State) -> dict[ObjectId, Name]:
@@ -171,7 +191,7 @@ def _rendered(fact: object, names: dict[ObjectId, Name]) -> Hashable:
     kind = type(fact)
     compared = _COMPARED[kind]
     if compared is None:
-        return fact if isinstance(fact, Hashable) else None
+        return fact if kind.__hash__ is not None else None
     if compared:
         return tuple([_rendered(getattr(fact, name), names) for name in compared])
     assert isinstance(fact, tuple | frozenset)
@@ -180,6 +200,19 @@ def _rendered(fact: object, names: dict[ObjectId, Name]) -> Hashable:
     if kind is tuple and fact in names:
         return names[fact]
     return tuple([_rendered(part, names) for part in fact])
+
+
+def _tuples_in(fact: object) -> Iterator[tuple[object, ...]]:
+    """Everything in a fact that may be an object's identity."""
+    compared = _COMPARED[type(fact)]
+    if compared is None:
+        return
+    if type(fact) is tuple:
+        yield fact
+    parts = [getattr(fact, name) for name in compared] if compared else fact
+    for part in parts:  # type: ignore[attr-defined]
+        if _COMPARED[type(part)] is not None:
+            yield from _tuples_in(part)
 
 
 class _Compared(dict[type, tuple[str, ...] | None]):

@@ -337,6 +337,11 @@ class State:
             self.mentioned,
         )
 
+    @property
+    def size(self) -> int:
+        """How much it holds."""
+        return len(self.vars) + len(self.attrs) + len(self.heap)
+
     def module(self, oid: ObjectId) -> ModuleObject | None:
         """The module with that identity, if it is one."""
         found = self.heap.get(oid)
