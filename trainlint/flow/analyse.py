@@ -455,7 +455,7 @@ def _unused_optimizers(run: Interpreter) -> None:
                 BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)
             )
         if record.stepped and record.backward is None and record.step_site is not None:
-            if record.cleared and not record.elsewhere:
+            if record.cleared and record.ran and not record.elsewhere:
                 run.recorder.raise_event(
                     StepWithoutBackward(site=record.step_site, optimizer=record.facts)
                 )

@@ -49,7 +49,7 @@ class Loop:
     loaders: tuple[str, ...] = ()
     site: Site | None = None
     repeats: bool = True
-    """Its rounds are alike; False for a loop over known items."""
+    """Its rounds are alike; False for a loop over known items or over the parts of a model."""
     tests: int = 0
     """How many tests stood around the loop."""
     draw: Draw | None = None

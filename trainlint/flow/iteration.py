@@ -62,6 +62,7 @@ class Iteration:
             return self._over_parameters(s, element, state, frame)
 
         parts = self.run.collections.is_part(element)
+        loop.repeats = not parts
 
         def enter(st: State) -> list[State]:
             first = loop.round == 1 and not parts

@@ -22,6 +22,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.layers import called_attributes, contents
+from trainlint.flow.naming import is_training_name
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.state import (
     Change,
@@ -193,6 +194,9 @@ class Models:
         by = f"{frame.name}()" if frame.name else ""
         is_part = top and self._is_part(oid, state)
         self._set_flag(oid, ModeFact(mode, cause, origin, by), state, is_part, origin)
+        if is_training_name(frame.name):
+            # What trains chooses its mode anew, whatever was evaluated before.
+            state.update(oid, evaluated=False)
         states = [state]
         if module.wraps is not None:
             states = self._each(states, module.wraps, mode, frame, node, cause, note, seen)

@@ -26,6 +26,28 @@ MODEL_NAME = re.compile(
 """A variable, attribute or parameter that holds a network, as people write it."""
 
 _NAMELESS = "the model"
+_EVALUATION_PARTS = frozenset(
+    "eval evaluate evaluation val valid validate validation test testing infer inference predict"
+    " prediction sample sampling generate score dev".split()
+)
+_TRAINING_PARTS = frozenset(("train", "training", "fit"))
+
+
+def is_training_name(name: str) -> bool:
+    """A function that says that it trains."""
+    return not _TRAINING_PARTS.isdisjoint(_words(name))
+
+
+def is_evaluation_name(name: str) -> bool:
+    """A function or a loader that says that it evaluates, and not that it trains."""
+    return not is_training_name(name) and any(
+        w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS
+        for w in _words(name)
+    )
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
 
 
 class Names:

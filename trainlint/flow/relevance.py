@@ -150,7 +150,12 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo, methods: frozenset
 
 
 def _is_own_part(func: object, methods: frozenset[str]) -> bool:
-    """`self.facenet`, called: what an attribute holds, and no method of these classes."""
+    """`self.facenet`, called: what an attribute holds, and no method of these classes.
+
+    So is `self.nets["coarse"]`: one of the several that an attribute holds.
+    """
+    if isinstance(func, ir.Subscript):
+        return True
     return (
         isinstance(func, ir.Attribute)
         and isinstance(func.value, ir.Name)

@@ -36,6 +36,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
+from trainlint.flow.naming import is_evaluation_name, is_training_name
 from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
@@ -59,14 +60,6 @@ from trainlint.flow.values import (
 if TYPE_CHECKING:
     from trainlint.flow.frames import Frame
     from trainlint.flow.interpret import Interpreter
-
-EVALUATION_NAMES = ("eval", "valid", "test", "infer", "predict", "sample", "generate", "score")
-_EVALUATION_PARTS = frozenset(
-    "eval evaluate evaluation val valid validate validation test testing infer inference predict"
-    " prediction sample sampling generate score dev".split()
-)
-
-_TRAINING_PARTS = frozenset(("train", "training", "fit"))
 
 
 @dataclass(slots=True)
@@ -94,6 +87,8 @@ class StepRecord:
     step_site: Site | None = None
     elsewhere: bool = False
     """Something unknown may have run backward."""
+    ran: bool = False
+    """A model that it holds was seen to run: a backward can be missing."""
 
 
 class Training:
@@ -208,11 +203,11 @@ class Training:
         With gradients on, what an evaluation calls may be what selects an action in training.
         """
         names = [frame.name, *(x for loop in self.run.loops for x in loop.loaders)]
-        if any(_is_evaluation_name(name) for name in names):
+        if any(is_evaluation_name(name) for name in names):
             return True
         caller = frame.caller if grad is Certainty.NO else None
-        while caller is not None and not _is_training_name(caller.name):
-            if _is_evaluation_name(caller.name):
+        while caller is not None and not is_training_name(caller.name):
+            if is_evaluation_name(caller.name):
                 return True
             caller = caller.caller
         return False
@@ -244,7 +239,7 @@ class Training:
                 grad=made.grad,
                 evidence=frozenset(evidence),
                 function=frame.name,
-                in_loop=bool(self.run.loops),
+                in_loop=any(loop.repeats for loop in self.run.loops),
                 result_used=result_used,
             )
             self.forwards[key] = Seen(event, made.oid, self.run.rounds, [state.decisions])
@@ -737,6 +732,7 @@ class Training:
         if record is not None:
             record.stepped = True
             record.step_site = site
+            record.ran = record.ran or record.backward is not None or self._ran(optimizer, state)
         filled = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN, Gradients.CONSUMED)
         unknown = optimizer.gradients is Gradients.UNKNOWN
         state.update(
@@ -756,6 +752,14 @@ class Training:
             scaler=None,
             accumulated=False,
         )
+
+    def _ran(self, optimizer: OptimizerObject, state: State) -> bool:
+        """Whether a forward of what it holds was seen; where that is unknown, it may have been."""
+        if optimizer.groups is None:
+            return True
+        ran = {seen.oid for seen in self.forwards.values()}
+        held = [group.oid for group in optimizer.groups]
+        return any(self.models.overlap(oid, other, state) for oid in held for other in ran)
 
     def _accumulated(
         self, optimizer: OptimizerObject, facts: OptimizerFacts, site: Site, state: State
@@ -1071,21 +1075,6 @@ def _quoted(name: str) -> str:
 def _is_asked(model: ModelFacts) -> bool:
     """Somebody called `eval()` on it."""
     return model.mode.mode is Mode.EVAL and model.mode.cause is Cause.EXPLICIT_CALL
-
-
-def _words(name: str) -> list[str]:
-    return name.lower().replace(".", "_").replace("(", "_").replace(")", "_").split("_")
-
-
-def _is_training_name(name: str) -> bool:
-    return not _TRAINING_PARTS.isdisjoint(_words(name))
-
-
-def _is_evaluation_name(name: str) -> bool:
-    return not _is_training_name(name) and any(
-        w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS
-        for w in _words(name)
-    )
 
 
 def _is_ungraphed(value: Value) -> bool:

@@ -309,14 +309,24 @@ RESHAPE_METHODS = frozenset(
 )
 """Methods of a tensor that leave its values as they are."""
 
+_SEGMENTATION = (
+    "Unet|UnetPlusPlus|MAnet|Linknet|FPN|PSPNet|PAN|DeepLabV3|DeepLabV3Plus|UPerNet|Segformer|DPT"
+)
+"""What segmentation_models_pytorch makes models of; its losses and epochs are none."""
+
 TORCH = Table(
     calls={**_LAYERS, **_LOSSES, **_OPTIMIZERS, **_SCHEDULERS, **_GRAD, **_TENSORS},
     methods=(("torch.hub", "load", Factory()),),
+    constructors=(
+        ("torchvision.models", "transforms|get_state_dict|list_models|get_weight", Harmless()),
+        ("segmentation_models_pytorch", _SEGMENTATION, Factory(Mode.TRAIN, Certainty.YES)),
+    ),
     prefixes=(
         ("torchvision.models.", Factory(Mode.TRAIN, Certainty.YES)),
         ("timm.create_model", Factory(Mode.TRAIN)),
         ("timm.models.create_model", Factory(Mode.TRAIN)),
-        ("segmentation_models_pytorch.", Factory(Mode.TRAIN, Certainty.YES)),
+        ("segmentation_models_pytorch.create_model", Factory(Mode.TRAIN, Certainty.YES)),
+        ("segmentation_models_pytorch.encoders.get_encoder", Factory(Mode.TRAIN, Certainty.YES)),
         ("efficientnet_pytorch.EfficientNet.", Factory(Mode.TRAIN, Certainty.YES)),
         ("torch.nn.init.", Harmless()),
     ),
