@@ -21,15 +21,16 @@ from trainlint.flow.arguments import Arguments
 from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS, BudgetExceeded, Frame
 from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import Interpreter
+from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
-from trainlint.flow.reading import receiver_of
+from trainlint.flow.reading import bindings_of, receiver_of
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import PROTOCOL_WORDS, Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
-from trainlint.flow.standins import thin
+from trainlint.flow.standins import forget_looks, thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.values import Func, Ref
-from trainlint.flow.walk import attributes_of, calls_in
+from trainlint.flow.walk import attributes_of, calls_in, nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
@@ -71,8 +72,10 @@ def analyse(
     run = Entries(info, project, recorder, _by_name(semantics or {}))
     if not SHAPE_EVENTS.issuperset(recorder.rules):
         run.everything()
-    parts_of.cache_clear()  # its keys hold on to the classes of this analysis
     look_at(info, recorder)
+    forget_looks()
+    for memory in (parts_of, nodes_of, bindings_of, NUMBERS):
+        memory.cache_clear()  # its keys hold on to the code of this analysis
     depends = {p for p in project.used if p != module.path}
     return Analysis(recorder.findings(), depends, run.notes)
 

@@ -8,7 +8,8 @@ from trainlint.core.facts import Site
 from trainlint.flow import ir
 from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo
-from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, walk
+from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of
+from trainlint.flow.walk import nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
@@ -153,7 +154,7 @@ class MethodReader:
         self.handed_on: set[str] = set()
         self.locals_added: dict[str, list[ir.Expr]] = {}
         self.locals_given: set[str] = set()
-        for node in walk(function.body):
+        for node in nodes_of(function):
             self._look(node)
 
     def _look(self, node: ir.Node) -> None:
@@ -295,7 +296,7 @@ class MethodReader:
             isinstance(node, ir.Assign)
             and any(isinstance(t, ir.Name) and t.id == name for t in node.targets)
             and any(isinstance(t, ir.Attribute) for t in node.targets)
-            for node in walk(self.function.body)
+            for node in nodes_of(self.function)
         )
 
 

@@ -14,12 +14,11 @@ from trainlint.flow.reading import (
     Scope,
     all_methods,
     attribute_of,
-    below,
     receiver_of,
     root_of,
-    walk,
 )
 from trainlint.flow.values import Const, External
+from trainlint.flow.walk import below, nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
@@ -197,7 +196,7 @@ class Probability:
 def _assigned_to(function: ir.Function, name: str) -> Iterator[ir.Expr]:
     """Values that a method assigns to `self.name`."""
     receiver = receiver_of(function)
-    for node in walk(function.body):
+    for node in nodes_of(function):
         match node:
             case ir.Assign(targets=targets, value=value):
                 for target in targets:

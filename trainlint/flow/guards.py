@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from trainlint.flow import ir
-from trainlint.flow.reading import below, leaves, mentioned
+from trainlint.flow.reading import leaves, mentioned
+from trainlint.flow.walk import below
 
 _MODE_WORD = re.compile(r"train|eval|infer|test|deterministic", re.IGNORECASE)
 

@@ -17,9 +17,9 @@ from trainlint.flow.reading import (
     certain_module,
     mentioned,
     receiver_of,
-    walk,
 )
 from trainlint.flow.values import ClassValue, External
+from trainlint.flow.walk import nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
@@ -189,7 +189,7 @@ def called_attributes(info: ClassInfo) -> frozenset[str]:
         info.called = frozenset(
             attribute_of(node.func, receiver_of(function))
             for _, function in all_methods(info)
-            for node in walk(function.body)
+            for node in nodes_of(function)
             if isinstance(node, ir.Call)
         )
     return info.called
@@ -205,7 +205,7 @@ def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
         if function.name != "__init__":
             continue
         receiver, scope = receiver_of(function), Scope(cls.module, function)
-        for node in walk(function.body):
+        for node in nodes_of(function):
             if isinstance(node, ir.Assign) and _on_receiver(node, receiver):
                 values = node.value.items if isinstance(node.value, ir.Sequence) else (node.value,)
                 for made in (made_by(value, scope, depth) for value in values):
@@ -244,7 +244,7 @@ def called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
             continue
         reached.add(name)
         receiver = receiver_of(methods[name])
-        for node in walk(methods[name].body):
+        for node in nodes_of(methods[name]):
             if isinstance(node, ir.Call):
                 called = attribute_of(node.func, receiver)
                 if called in methods:
@@ -268,7 +268,7 @@ def _created_in(function: ir.Function, info: ClassInfo) -> Iterator[LayerCreated
 
 def _called_at_once(function: ir.Function, scope: Scope) -> Iterator[Made]:
     """`nn.Dropout(0.5)(x)`."""
-    for node in walk(function.body):
+    for node in nodes_of(function):
         if isinstance(node, ir.Call) and isinstance(node.func, ir.Call) and node.args:
             made = made_by(node.func, scope)
             if made is not None:
@@ -279,16 +279,16 @@ def _called_by_name(function: ir.Function, scope: Scope) -> Iterator[Made]:
     """`norm = nn.BatchNorm1d(n)` and `norm(x)`, and nothing else happens to `norm`."""
     for name, values in scope.bindings.values.items():
         made = [made_by(value, scope) for value in values]
-        if name in scope.bindings.parameters or not _only_called(name, function):
+        layers = [one for one in made if one is not None]
+        if name in scope.bindings.parameters or len(layers) < len(made):
             continue
-        for one in made:
-            if one is not None and all(made):
-                yield one
+        if _only_called(name, function):
+            yield from layers
 
 
 def _only_called(name: str, function: ir.Function) -> bool:
     called = used = 0
-    for node in walk(function.body):
+    for node in nodes_of(function):
         match node:
             case ir.Name(id=found) if found == name:
                 used += 1

@@ -11,11 +11,12 @@ from trainlint.flow.project import ClassInfo
 from trainlint.flow.reading import (
     Bindings,
     attribute_of,
+    bindings_of,
     leaves,
     receiver_of,
     returns_of,
-    walk,
 )
+from trainlint.flow.walk import nodes_of, walk
 
 _METHODS = ("train", "eval")
 _TRAINS = frozenset({"backward", "manual_backward", "zero_grad", "step"})
@@ -58,8 +59,8 @@ def _is_abstract(function: ir.Function) -> bool:
 def _attributes(info: ClassInfo) -> Iterator[ModeOverride]:
     """`self.train = True`: an attribute that hides the method."""
     for function in info.methods.values():
-        receiver, bindings = receiver_of(function), Bindings.of(function)
-        for node in walk(function.body):
+        receiver, bindings = receiver_of(function), bindings_of(function)
+        for node in nodes_of(function):
             if not isinstance(node, ir.Assign):
                 continue
             for target in node.targets:
@@ -100,7 +101,7 @@ class Override:
         self.info = info
         self.function = function
         self.receiver = receiver_of(function)
-        self.calls = [node for node in walk(function.body) if isinstance(node, ir.Call)]
+        self.calls = [node for node in nodes_of(function) if isinstance(node, ir.Call)]
         taken = [p for p in function.parameters if p.name != self.receiver]
         self.taken = taken
         modes = [p for p in taken if p.kind in _POSITIONAL][:1]
@@ -155,7 +156,7 @@ class Override:
 
     def _switched(self, name: str) -> bool:
         """`result = super().train(mode); ...; return result`."""
-        only = Bindings.of(self.function).only(name)
+        only = bindings_of(self.function).only(name)
         return isinstance(only, ir.Call) and self._is_self(only)
 
     def _reaches_children(self) -> bool:
@@ -196,7 +197,7 @@ class Override:
             isinstance(node, ir.For)
             and isinstance(node.target, ir.Name | ir.Sequence)
             and any(isinstance(part, ir.Name) and part.id == owner.id for part in walk(node.target))
-            for node in walk(self.function.body)
+            for node in nodes_of(self.function)
         )
 
     def _mentions_mode(self, node: object) -> bool:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from trainlint.core.events import Event, GradientsCleared, OptimizerStep, SchedulerStep
 from trainlint.core.facts import Certainty, Gradients, Site
 from trainlint.flow import ir
-from trainlint.flow.reading import walk
 from trainlint.flow.state import Decision, State
 from trainlint.flow.values import ObjectId
+from trainlint.flow.walk import walk
 
 if TYPE_CHECKING:
     from trainlint.flow.frames import Loop

@@ -5,46 +5,15 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from trainlint.flow import ir
 from trainlint.flow.project import ClassInfo, ModuleInfo, member
 from trainlint.flow.values import External, Value
+from trainlint.flow.walk import below, walk
 
-_NOT_CODE = frozenset({"words", "locals", "annotation"})
 _BUILTINS = frozenset(dir(builtins))
 _MAX_ALIASES = 6
-
-
-def below(node: object) -> Iterator[ir.Node]:
-    """The nodes right below a node, a tuple of nodes or an argument, in source order."""
-    if isinstance(node, tuple):
-        for part in node:
-            if isinstance(part, ir.Node):
-                yield part
-            elif part is not None:
-                yield from below(part)
-    elif isinstance(node, ir.Argument):
-        yield node.value
-    elif isinstance(node, ir.Parameter):
-        if node.default is not None:
-            yield node.default
-    elif isinstance(node, ir.Node):
-        for slot in type(node).__slots__:
-            if slot in _NOT_CODE:
-                continue
-            part = getattr(node, slot)
-            if isinstance(part, ir.Node):
-                yield part
-            elif isinstance(part, tuple):
-                yield from below(part)
-
-
-def walk(node: object) -> Iterator[ir.Node]:
-    """A node and everything below it; a tuple's nodes and everything below them."""
-    if isinstance(node, ir.Node):
-        yield node
-    for part in below(node):
-        yield from walk(part)
 
 
 def classes_of(module: ir.Module) -> Iterator[ir.Class]:
@@ -133,15 +102,8 @@ class Bindings:
     imports: dict[str, ir.Import] = field(default_factory=dict)
     parameters: dict[str, ir.Parameter] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, function: ir.Function) -> Bindings:
-        """Gather them, those of nested functions apart."""
-        made = cls(parameters={p.name: p for p in function.parameters})
-        for statement in function.body:
-            made._gather(statement)
-        return made
-
-    def _gather(self, node: ir.Node) -> None:
+    def gather(self, node: ir.Node) -> None:
+        """Take in what a statement or an expression binds, nested functions apart."""
         match node:
             case ir.Function(name=name) | ir.Class(name=name):
                 self._add(name, None)
@@ -162,7 +124,7 @@ class Bindings:
             case _:
                 pass
         for part in below(node):
-            self._gather(part)
+            self.gather(part)
 
     def _target(self, target: ir.Expr, value: ir.Expr | None) -> None:
         match target, value:
@@ -190,6 +152,15 @@ class Bindings:
         return values[0] if len(values) == 1 else None
 
 
+@lru_cache(maxsize=2_000)
+def bindings_of(function: ir.Function) -> Bindings:
+    """What a function binds, kept because several readers ask."""
+    made = Bindings(parameters={p.name: p for p in function.parameters})
+    for statement in function.body:
+        made.gather(statement)
+    return made
+
+
 class Scope:
     """What names mean inside a function that is read and not run."""
 
@@ -202,7 +173,7 @@ class Scope:
         self.module = module
         self.function = function
         self.outer = outer
-        self.bindings = Bindings.of(function) if function is not None else Bindings()
+        self.bindings = bindings_of(function) if function is not None else Bindings()
 
     def inner(self, function: ir.Function) -> Scope:
         """The scope of a function defined here."""

@@ -8,8 +8,9 @@ from trainlint.core.facts import Certainty
 from trainlint.flow import ir
 from trainlint.flow.layers import called_from
 from trainlint.flow.project import ClassInfo
-from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, walk
+from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of
 from trainlint.flow.values import External
+from trainlint.flow.walk import nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
@@ -43,18 +44,18 @@ def _reads_mode(function: ir.Function) -> bool:
     receiver = receiver_of(function)
     if any(
         isinstance(node, ir.Call) and attribute_of(node.func, receiver) in _SWITCHES
-        for node in walk(function.body)
+        for node in nodes_of(function)
     ):
         return False
     written = {
         id(target)
-        for node in walk(function.body)
+        for node in nodes_of(function)
         if isinstance(node, ir.Assign)
         for target in node.targets
     }
     return any(
         isinstance(node, ir.Attribute) and node.attr == "training" and id(node) not in written
-        for node in walk(function.body)
+        for node in nodes_of(function)
     )
 
 
@@ -75,7 +76,7 @@ def _opaque_parts(info: ClassInfo) -> Iterator[str]:
     called = {
         attribute_of(node.func, receiver_of(function))
         for _, function in all_methods(info)
-        for node in walk(function.body)
+        for node in nodes_of(function)
         if isinstance(node, ir.Call)
     }
     for cls in info.mro:
@@ -83,7 +84,7 @@ def _opaque_parts(info: ClassInfo) -> Iterator[str]:
         if function is None:
             continue
         receiver, scope = receiver_of(function), Scope(cls.module, function)
-        for node in walk(function.body):
+        for node in nodes_of(function):
             if isinstance(node, ir.Assign) and isinstance(node.value, ir.Call):
                 for target in node.targets:
                     name = attribute_of(target, receiver)

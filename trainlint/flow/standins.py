@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import TypeVar
 
+from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
     TRACKED,
@@ -39,7 +41,7 @@ def thin(states: list[State], limit: int = MAX_DISJUNCTS) -> tuple[list[State], 
         return states, []
     states = sorted(states, key=lambda state: len(state.decisions))
     states, gone = _together(states, limit, _objects, merge)
-    states, alike = _together(states, limit, _Conditions(), _stand_for)
+    states, alike = _together(states, limit, _condition, _stand_for)
     states = _varied(states)
     return states[:limit], [*gone, *alike, *states[limit:]]
 
@@ -120,37 +122,54 @@ def _objects(state: State) -> Hashable:
     return (frozenset(objects.items()), frozenset(places))
 
 
-class _Conditions:
-    """What a program's names mean in a state, however it came about.
+def _condition(state: State) -> Hashable:
+    """What the program's names mean, however it came about."""
+    names = _names(state)
+    return frozenset([(name, _look(state.heap[oid], names)) for oid, name in names.items()])
 
-    States that are compared share most of their objects, so that each is looked into once: again
-    only where what it mentions has another name.
-    """
 
-    def __init__(self) -> None:
-        self._mentioned: dict[int, tuple[tuple[object, ...], ...]] = {}
-        self._known: dict[tuple[Hashable, ...], Hashable] = {}
+def _look(thing: object, names: dict[ObjectId, Name]) -> int:
+    """The number of an object's condition; what else it speaks of may have other names here."""
+    known = _LOOKS.get(id(thing))
+    if known is None:
+        known = _LOOKS[id(thing)] = (thing, tuple(dict.fromkeys(_tuples(thing))), {})
+    _, inside, numbers = known
+    called = tuple([names.get(part) for part in inside])
+    number = numbers.get(called)
+    if number is None:
+        number = numbers[called] = NUMBERS.of_value(_rendered(thing, names))
+    return number
 
-    def __call__(self, state: State) -> Hashable:
-        names = _names(state)
-        means: list[tuple[Name, Hashable]] = []
-        for oid, name in names.items():
-            thing = state.heap[oid]
-            mentioned = self._mentioned.get(id(thing))
-            if mentioned is None:
-                mentioned = self._mentioned[id(thing)] = tuple(_tuples_in(thing))
-            key = (id(thing), *[names.get(part) for part in mentioned])
-            if key not in self._known:
-                self._known[key] = _rendered(thing, names)
-            means.append((name, self._known[key]))
-        return frozenset(means)
+
+_LOOKS: dict[int, tuple[object, tuple[ObjectId, ...], dict[tuple[Name, ...], int]]] = {}
+"""By an object's identity: the object, the identities in it, and its conditions by their names."""
+
+
+def forget_looks() -> None:
+    """At the end of an analysis, with its numbers."""
+    _LOOKS.clear()
+
+
+def _tuples(fact: object) -> Iterator[tuple[object, ...]]:
+    """Every tuple in a fact: each may be an object's identity."""
+    kind = type(fact)
+    compared = _COMPARED[kind]
+    if compared:
+        for name in compared:
+            yield from _tuples(getattr(fact, name))
+    elif compared is not None:
+        assert isinstance(fact, tuple | frozenset)
+        if isinstance(fact, tuple):
+            yield fact
+        for part in fact:
+            yield from _tuples(part)
 
 
 def _names(state: State) -> dict[ObjectId, Name]:
     """Every tracked object under the first of its names; a wrapped model under its wrapper's."""
     names: dict[ObjectId, Name] = {}
     held = [(place, part) for place, v in state.vars.items() if (part := _seen_through(v, state))]
-    for place, oid in sorted(held, key=lambda item: str(item[0])):
+    for place, oid in sorted(held, key=lambda item: _spelled(item[0])):
         names.setdefault(oid, place)
     parts = [
         (owner, name, part)
@@ -167,6 +186,7 @@ def _names(state: State) -> dict[ObjectId, Name]:
     return names
 
 
+_spelled = lru_cache(maxsize=4_000)(str)
 _THIN = frozenset(("ddp", "dp", "compile"))
 """Wrappers that leave a model in the condition that it is in."""
 
@@ -200,19 +220,6 @@ def _rendered(fact: object, names: dict[ObjectId, Name]) -> Hashable:
     if kind is tuple and fact in names:
         return names[fact]
     return tuple([_rendered(part, names) for part in fact])
-
-
-def _tuples_in(fact: object) -> Iterator[tuple[object, ...]]:
-    """Everything in a fact that may be an object's identity."""
-    compared = _COMPARED[type(fact)]
-    if compared is None:
-        return
-    if type(fact) is tuple:
-        yield fact
-    parts = [getattr(fact, name) for name in compared] if compared else fact
-    for part in parts:  # type: ignore[attr-defined]
-        if _COMPARED[type(part)] is not None:
-            yield from _tuples_in(part)
 
 
 class _Compared(dict[type, tuple[str, ...] | None]):

@@ -22,6 +22,7 @@ from trainlint.core.facts import (
     Share,
     TrainableFact,
 )
+from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.values import (
     Const,
@@ -384,7 +385,8 @@ class State:
         differing variable becomes unknown.
         """
         heap = self.heap
-        tracked = {o: v for o, v in heap.items() if type(v) in TRACKED}
+        number = NUMBERS.of
+        tracked = {o: number(v) for o, v in heap.items() if type(v) in TRACKED}
         held = [
             item
             for table in (self.vars, self.attrs)

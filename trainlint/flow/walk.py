@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 from trainlint.flow import ir
 
 
+def walk(node: object) -> Iterator[ir.Node]:
+    """A node and everything below it; a tuple's nodes and everything below them."""
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        kind = type(top)
+        if kind is tuple:
+            stack.extend(reversed(top))  # type: ignore[call-overload]
+            continue
+        parts = _PARTS[kind]
+        if parts is None:
+            continue
+        if kind not in _CARRIERS:
+            yield top  # type: ignore[misc]
+        stack += parts(top)
+
+
+def below(node: object) -> list[ir.Node]:
+    """The nodes right below a node, a tuple of nodes or an argument, in source order."""
+    found: list[ir.Node] = []
+    parts = None if type(node) is tuple else _PARTS[type(node)]
+    stack: list[object] = [node] if parts is None else list(parts(node))
+    while stack:
+        top = stack.pop()
+        if isinstance(top, ir.Node):
+            found.append(top)
+        elif type(top) is tuple:
+            stack.extend(reversed(top))
+        elif type(top) in _CARRIERS:
+            stack += _PARTS[type(top)](top)  # type: ignore[misc]
+    return found
+
+
+@lru_cache(maxsize=2_000)
+def nodes_of(function: ir.Function) -> tuple[ir.Node, ...]:
+    """Everything in a function's body, kept because many questions are asked of it."""
+    return tuple(walk(function.body))
+
+
 def calls_in(node: object) -> Iterator[ir.Call]:
     """Every call in a statement, an expression or a body, those in nested functions too."""
-    return (part for part in _parts_of(node) if isinstance(part, ir.Call))
+    return (part for part in walk(node) if isinstance(part, ir.Call))
 
 
 def attributes_of(node: object, receiver: str) -> Iterator[str]:
     """Every attribute that is looked up on a name, or on `super()`."""
-    for part in _parts_of(node):
+    for part in walk(node):
         match part:
             case ir.Attribute(value=ir.Name(id=name), attr=attr) if name == receiver:
                 yield attr
@@ -29,34 +71,39 @@ def nodes_outside_definitions(body: object) -> Iterator[ir.Node]:
     stack = [body]
     while stack:
         top = stack.pop()
-        if isinstance(top, tuple):
-            stack.extend(reversed(top))
-        elif isinstance(top, ir.Node | ir.Argument):
-            if isinstance(top, ir.Node):
-                yield top
-            if not isinstance(top, ir.Function | ir.Lambda | ir.Class):
-                stack.extend([getattr(top, slot) for slot in _PARTS[type(top)]])
-
-
-def _parts_of(node: object) -> Iterator[ir.Node | ir.Argument]:
-    stack = [node]
-    while stack:
-        top = stack.pop()
-        if isinstance(top, tuple):
-            stack.extend(reversed(top))
-        elif isinstance(top, ir.Node | ir.Argument):
+        if isinstance(top, ir.Node):
             yield top
-            stack.extend([getattr(top, slot) for slot in _PARTS[type(top)]])
+        if not isinstance(top, ir.Function | ir.Lambda | ir.Class):
+            stack.extend(reversed(below(top)))
 
 
-class _Parts(dict[type, tuple[str, ...]]):
-    """By kind of node, its fields that can hold code, the last first."""
-
-    def __missing__(self, kind: type) -> tuple[str, ...]:
-        slots: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
-        self[kind] = tuple(slot for slot in reversed(slots) if slot not in _NO_CODE)
-        return self[kind]
+Parts = Callable[[object], tuple[object, ...]]
 
 
+class _Parts(dict[type, "Parts | None"]):
+    """By kind of node, what reads its fields that can hold code, the last first."""
+
+    def __missing__(self, kind: type) -> Parts | None:
+        found: Parts | None = None
+        if kind in _CARRIERS or issubclass(kind, ir.Node):
+            slots: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+            found = _reader([slot for slot in reversed(slots) if slot not in _NO_CODE])
+        self[kind] = found
+        return found
+
+
+def _reader(slots: list[str]) -> Parts:
+    if not slots:
+        return _none
+    read: Any = attrgetter(*slots)
+    return read if len(slots) > 1 else lambda node: (read(node),)
+
+
+def _none(_: object) -> tuple[object, ...]:
+    return ()
+
+
+_CARRIERS = frozenset((ir.Argument, ir.Parameter))
+"""What holds code and has no place of its own."""
+_NO_CODE = frozenset("words locals node name id attr op kind annotation".split())
 _PARTS = _Parts()
-_NO_CODE = frozenset(("words", "locals", "node", "name", "id", "attr", "op", "kind"))
