@@ -149,11 +149,21 @@ class Lowered(NamedTuple):
     digest: str
 
 
+class Sketched(NamedTuple):
+    """What a file's text shows, and which content that was."""
+
+    sketch: ir.Sketch
+    stamp: Stamp
+    digest: str
+
+
 class Checker:
     """Checks files under one plan, and remembers the last files that it parsed."""
 
     MAX_REMEMBERED = 3_000_000
     """Characters of source whose trees are kept; a tree takes some 40 times as much."""
+    MAX_SKETCHES = 3_000
+    """Sketches kept; one takes some 15 kilobytes."""
 
     def __init__(self, world: World, given: dict[str, bytes] | None = None) -> None:
         """`given` holds the bytes of files that are not as they are on disk: standard input."""
@@ -163,6 +173,7 @@ class Checker:
         """Characters parsed since whoever owns the checker last set it back."""
         self._lowered: OrderedDict[str, Lowered | None] = OrderedDict()
         self._remembered = 0
+        self._sketches: OrderedDict[str, Sketched | None] = OrderedDict()
 
     def check(self, path: str, plan: Plan) -> FileResult:
         """The diagnostics of one file."""
@@ -226,6 +237,22 @@ class Checker:
         except (UnreadableSource, InvalidSource):
             return None
 
+    def sketch(self, path: str) -> Sketched | None:
+        """What another file's text shows, as it was when first asked for; None if unreadable."""
+        if path in self._sketches:
+            self._sketches.move_to_end(path)
+            return self._sketches[path]
+        try:
+            reading = self._read(path)
+            found = _sketch(decode(reading.data, path).text)
+        except (UnreadableSource, InvalidSource):
+            self._sketches[path] = None
+        else:
+            self._sketches[path] = Sketched(found, reading.stamp, digest_of(reading.data))
+        if len(self._sketches) > self.MAX_SKETCHES:
+            self._sketches.popitem(last=False)
+        return self._sketches[path]
+
     def _with_flow(self, lowered: Lowered, plan: Plan) -> FileResult:
         loader = _Loader(self, lowered)
         findings, notes = interpret(lowered, loader, plan)
@@ -252,6 +279,7 @@ class _Loader:
         self._first = first
         self.opened: dict[str, Lowered | None] = {first.source.path: first}
         self._text_left = self.MAX_TEXT
+        self.sketched: dict[str, Sketched | None] = {}
         self.lookups: dict[tuple[str, str], Lookup] = {}
         self.mentions: dict[tuple[str, str], Mention] = {}
 
@@ -270,6 +298,12 @@ class _Loader:
             return ()
         return (f"{self._first.source.path}: it draws on more code than is read for one file",)
 
+    def sketch(self, path: str) -> ir.Sketch | None:
+        if path not in self.sketched:
+            self.sketched[path] = self._checker.sketch(path)
+        found = self.sketched[path]
+        return found.sketch if found else None
+
     def find(self, dotted: str, from_path: str) -> str | None:
         key = (dotted, from_path)
         if key not in self.lookups:
@@ -286,7 +320,7 @@ class _Loader:
     def dependencies(self) -> tuple[Dependency, ...]:
         return tuple(
             Dependency(path, found.stamp, found.digest) if found else Dependency(path, NO_STAMP, "")
-            for path, found in sorted(self.opened.items())
+            for path, found in sorted({**self.sketched, **self.opened}.items())
             if path != self._first.source.path
         )
 
@@ -298,6 +332,13 @@ def _parse(source: Source) -> ir.Module:
     from trainlint.syntax.parse import parse
 
     return parse(source)
+
+
+def _sketch(text: str) -> ir.Sketch:
+    from trainlint.flow.relevance import VOCABULARY
+    from trainlint.syntax.sketch import sketch
+
+    return sketch(text, VOCABULARY)
 
 
 def interpret(

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.config import Finder, Settings
@@ -407,7 +408,8 @@ _IMPORTS = re.compile(
     rb"from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n#;]*))|import[ \t]+([^\n#;(]*)"
 )
 _WORD = re.compile(rb"\w+")
-_USED = re.compile(rb"(?<!\bclass )\b(\w+)[ \t]*(?:[(.]|\bas\b)")
+_NAME = re.compile(r"\w+", re.ASCII)
+_USED = re.compile(r"(?<!\bclass )\b(\w+)[ \t]*(?:[(.]|\bas\b)", re.ASCII)
 
 
 class _Importers(NamedTuple):
@@ -425,7 +427,7 @@ class Neighbourhood:
         self._resolver = Resolver()
         self._files: dict[str, list[str]] = {}
         self._importers: dict[str, _Importers] = {}
-        self._names: dict[str, tuple[frozenset[bytes], frozenset[bytes]]] = {}
+        self._names: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         self._states: dict[str, str] = {}
         self._state_roots: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
@@ -447,23 +449,26 @@ class Neighbourhood:
         importers = self._importers[root]
         if not importers.complete:
             return True
-        word = name.encode("utf-8", "replace")
+        data = name.encode("utf-8", "replace")
+        word = data.decode("latin-1")
         mentioning = [
             file
             for file in importers.files.get(_module_name(path), ())
             if file != path and word in self._names_in(file)[0]
         ]
-        by_name = importers.files.get(word, ()) if mentioning else ()
+        by_name = importers.files.get(data, ()) if mentioning else ()
         return any(word in self._names_in(f)[1] for f in (*mentioning, *by_name) if f != path)
 
-    def _names_in(self, path: str) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """All names in a file, and those that it calls or looks into."""
+    def _names_in(self, path: str) -> tuple[frozenset[str], frozenset[str]]:
+        """All names in a file, and those that it calls or looks into; a byte is a character."""
         if path not in self._names:
             try:
-                data = read(path).data
+                text = read(path).data.decode("latin-1")
             except UnreadableSource:
-                data = b""
-            self._names[path] = frozenset(_WORD.findall(data)), frozenset(_USED.findall(data))
+                text = ""
+            # Names recur from file to file: each is kept once.
+            names, used = (frozenset(map(intern, each.findall(text))) for each in (_NAME, _USED))
+            self._names[path] = (names, used)
         return self._names[path]
 
     def stamp(self, path: str) -> Stamp | None:

@@ -263,7 +263,7 @@ class Interpreter:
                 self.scopes.store_name(s.name, ClassValue(info), state, frame)
                 return Out([state])
             case ir.Import():
-                if s.name == "*":
+                if s.name == "*" or self.scopes.means_the_import(s, state, frame):
                     return Out([state])
                 value = self.scopes.imported(self.project.imported(s, frame.module.path), state)
                 self.scopes.store_name(s.bound, value or External(f"?{s.bound}"), state, frame)

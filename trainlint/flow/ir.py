@@ -11,7 +11,7 @@ are never changed after lowering.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 class Node:
@@ -642,6 +642,27 @@ class Module:
         self.words = words
         self.is_notebook = is_notebook
         self.tree = tree
+
+
+class Sketch(NamedTuple):
+    """What a file's text shows without being parsed; more rather than less than is there."""
+
+    words: frozenset[str]
+    """All names in its code."""
+    methods: dict[str, frozenset[str]]
+    """By the name of a function inside something, the words of interest in its body."""
+    has_star: bool
+    """It imports everything from some file."""
+    exported: frozenset[str] | None
+    """What its `__all__` lists, if that is one plain list."""
+
+    def may_give(self, name: str) -> bool:
+        """Whether the file may define or import a name."""
+        return self.has_star or name in self.words
+
+    def may_export(self, name: str) -> bool:
+        """Whether `import *` from the file may give a name."""
+        return self.may_give(name) if self.exported is None else name in self.exported
 
 
 def spelled(e: Expr | None) -> str:

@@ -31,6 +31,9 @@ class Loader(Protocol):
     def load(self, path: str) -> ir.Module | None:
         """The lowered file, or None if it cannot be read or parsed."""
 
+    def sketch(self, path: str) -> ir.Sketch | None:
+        """What its text shows without being parsed, or None if it cannot be read."""
+
     def find(self, dotted: str, from_path: str) -> str | None:
         """The project's file for an absolute dotted module name or a relative one (`.a`)."""
 
@@ -43,6 +46,10 @@ class NoFiles:
 
     def load(self, path: str) -> ir.Module | None:
         """Nothing to load."""
+        return None
+
+    def sketch(self, path: str) -> ir.Sketch | None:
+        """Nothing to look at."""
         return None
 
     def find(self, dotted: str, from_path: str) -> str | None:
@@ -131,7 +138,7 @@ class ModuleInfo:
     def _from_star(self, star: ir.Import, name: str, depth: int) -> Value | None:
         path = self.project.find(star.module, self.path)
         if path is not None:
-            other = self.project.starred(path)
+            other = self.project.starred(path, name)
             return other.resolve(name, depth + 1) if other is not None else None
         known = f"{star.module}.{name}"
         return External(LIBRARY.canonical(known)) if LIBRARY.knows(known) else None
@@ -363,8 +370,11 @@ class Project:
                 self.add(lowered)
         return self.modules[path]
 
-    def starred(self, path: str) -> ModuleInfo | None:
-        """A file whose names another imports with `*`."""
+    def starred(self, path: str, name: str) -> ModuleInfo | None:
+        """A file whose names another imports with `*`, if that one may be among them."""
+        seen = self.loader.sketch(path)
+        if seen is not None and not seen.may_export(name):
+            return None
         if path not in self.modules:
             if self.stars_left == 0:
                 return None
@@ -391,7 +401,8 @@ class Project:
             if binding.module.startswith("."):
                 return External(f"?{binding.module}.{binding.name}")
             return External(LIBRARY.canonical(f"{binding.module}.{binding.name}"))
-        info = self.module(path)
+        seen = None if path in self.modules else self.loader.sketch(path)
+        info = self.module(path) if seen is None or seen.may_give(binding.name) else None
         found = info.resolve(binding.name, depth + 1) if info is not None else None
         if found is not None:
             return found

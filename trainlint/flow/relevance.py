@@ -7,6 +7,7 @@ that is skipped is taken to compute its result from its arguments and to leave t
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 
 from trainlint.flow import ir
 from trainlint.flow.naming import MODEL_NAME
@@ -40,6 +41,9 @@ PROTOCOL_WORDS = frozenset(
     """.split()
 )
 """What begins, ends or breaks a step of training, and losses; without these nothing is judged."""
+
+VOCABULARY = DOMAIN_WORDS | PROTOCOL_WORDS
+"""All that a file's sketch has to show of what its methods mention."""
 
 _BUILTINS = frozenset(dir(builtins))
 
@@ -96,9 +100,8 @@ class Relevance:
                     path = module.project.find(binding.module, module.path)
                     if path is not None:
                         names.add(name)
-                        other = module.project.module(path)
-                        for theirs in other.bindings.values() if other is not None else ():
-                            _mention(pending, _methods(theirs))
+                        seen = module.project.loader.sketch(path)
+                        _mention(pending, seen.methods if seen is not None else {})
                     elif LIBRARY.matters(f"{binding.module}.{binding.name or ''}".rstrip(".")):
                         names.add(name)
                 case _:
@@ -119,7 +122,7 @@ class Relevance:
         return found
 
 
-def _mention(known: dict[str, frozenset[str]], words: dict[str, frozenset[str]]) -> None:
+def _mention(known: dict[str, frozenset[str]], words: Mapping[str, frozenset[str]]) -> None:
     """Two methods of one name matter if either does."""
     for name, more in words.items():
         known[name] = known.get(name, frozenset()) | more

@@ -74,13 +74,24 @@ class Scopes:
         resolved = frame.module.resolve(name)
         if resolved is not None:
             return self.imported(resolved, state) or resolved
-        if name in frame.module.bindings:
+        binding = frame.module.bindings.get(name)
+        if binding is not None:
+            if isinstance(binding, ir.Import):
+                return External(f"?{name}")
             return Ref(("global", frame.module.path, name))
         if name == "__name__":
             return const("__main__")
         if name in BUILTINS:
             return External(f"builtins.{name}")
         return Ref(("global", frame.module.path, name))
+
+    def means_the_import(self, s: ir.Import, state: State, frame: Frame) -> bool:
+        """Whether a name of the file means this import anyhow: it is looked up when it is used."""
+        return (
+            frame.id == self.module_frame(frame.module)
+            and frame.module.bindings.get(s.bound) is s
+            and (frame.id, s.bound) not in state.vars
+        )
 
     def imported(self, value: Value | None, state: State) -> Value | None:
         """What another file gives: a function of a file that is not being run is decorated now."""

@@ -1,0 +1,82 @@
+"""A file's text shows what it may define and what its methods mention, without being parsed."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainlint.flow.ir import Sketch
+from trainlint.syntax.sketch import sketch
+
+VOCABULARY = frozenset({"train", "backward"})
+
+
+def of(text: str) -> Sketch:
+    return sketch(text, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def wanted(): ...",
+        "wanted = 1",
+        "from .other import wanted",
+        "import other as wanted",
+        "if flag:\n    class wanted: ...",
+        "from .other import *",
+        "from .other import ( * )",
+        "x = f'{(wanted := 1)}'",
+    ],
+)
+def test_what_may_define_a_name_is_worth_parsing(text: str) -> None:
+    assert of(text).may_give("wanted")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# wanted",
+        "'wanted'",
+        '"""\nwanted\n"""',
+        r"r'''wanted \' wanted'''",
+        r"'it\'s wanted'",
+        "unwanted = 1",
+    ],
+)
+def test_comments_and_strings_define_nothing(text: str) -> None:
+    assert not of(text).may_give("wanted")
+
+
+def test_a_plain_all_says_what_a_star_import_gives() -> None:
+    seen = of("from x import y\n__all__ = [\n    'wanted',\n    \"other\",\n]\nhidden = 1\n")
+    assert seen.may_export("wanted")
+    assert seen.may_export("other")
+    assert not seen.may_export("hidden")
+    assert not seen.may_export("y")
+    assert seen.may_give("hidden")
+
+
+@pytest.mark.parametrize("more", ["__all__ += other.__all__", "__all__.append('b')"])
+def test_an_all_that_grows_says_nothing(more: str) -> None:
+    assert of(f"__all__ = ['a']\n{more}\nhidden = 1\n").may_export("hidden")
+
+
+def test_methods_mention_what_stands_up_to_the_next_one() -> None:
+    seen = of(
+        "class Trainer:\n"
+        "    def fit(\n"
+        "        self,\n"
+        "    ) -> None:\n"
+        "        self.once(loader)\n"
+        "    async def once(self, loader):\n"
+        "        '''train it'''\n"
+        "        loss.backward()\n"
+        "def outside():\n"
+        "    pass\n"
+    )
+    assert seen.methods == {"fit": {"once"}, "once": {"backward"}}
+
+
+def test_two_methods_of_one_name_mention_what_either_does() -> None:
+    seen = of("class A:\n    def f(self): x.train()\nclass B:\n    def f(self): x.backward()\n")
+    assert seen.methods == {"f": {"train", "backward"}}
