@@ -12,6 +12,7 @@ from trainlint.flow.frames import (
 )
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
+    Decision,
     ListObject,
     State,
     parts_of,
@@ -106,7 +107,14 @@ class Branches:
             ]
             for st in (*going, *leaving):
                 if not any(choice != key and choice in within for choice, _ in st.decisions):
-                    st.decisions |= decision
+                    st.decisions = self._not_around(st.decisions) | decision
+
+    def _not_around(self, decisions: frozenset[Decision]) -> frozenset[Decision]:
+        """Choices without those that an answered test around here asks for once more."""
+        if not decisions or not self.run.open:
+            return decisions
+        around = self.run.open
+        return frozenset(choice for choice in decisions if choice[0] not in around)
 
     def split(
         self, test: ir.Expr, state: State, frame: Frame

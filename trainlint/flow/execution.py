@@ -58,7 +58,11 @@ class Execution:
         self.run = interpreter
 
     def callbacks(self, arguments: Arguments, state: State, frame: Frame, node: ir.Node) -> State:
-        """Functions given to something unknown are called by it once."""
+        """Functions given to something unknown are called by it once, with who knows what.
+
+        `fire.Fire(train)` reads its arguments from the command line: a parameter's default says
+        nothing about them.
+        """
         for value in arguments.values:
             if isinstance(value, Func | Method):
                 function = value.func.function if isinstance(value, Method) else value.function
@@ -66,7 +70,8 @@ class Execution:
                     function, (value.func if isinstance(value, Method) else value).module
                 ):
                     continue
-                given = Arguments((value.receiver,)) if isinstance(value, Method) else Arguments()
+                receiver = (value.receiver,) if isinstance(value, Method) else ()
+                given = Arguments(receiver, complete=False)
                 inner = value.func if isinstance(value, Method) else value
                 for st, result in self.invoke(inner, given, state, frame, node)[:1]:
                     self.run.escapes.escape(result, st)

@@ -10,6 +10,7 @@ from trainlint.core.events import Event
 from trainlint.core.facts import Site
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow.state import Decision
+from trainlint.flow.values import Const
 
 MAX_UNRELATED_CONDITIONS = 1
 
@@ -121,6 +122,15 @@ def _join_once(paths: set[frozenset[Decision]]) -> set[frozenset[Decision]]:
             difference = first ^ second
             if len(difference) == 2:
                 (a, b) = difference
-                if a[0] == b[0] and a[1] != b[1]:
+                if (a[0] == b[0] and a[1] != b[1]) or _alternatives(a, b):
                     result.add(first & second)
     return {p for p in result if not any(q < p for q in result)}
+
+
+def _alternatives(first: Decision, second: Decision) -> bool:
+    """`name == "sgd"` and `name == "adam"`: where both lead to it, the finding needs neither."""
+    match first, second:
+        case (("eq", asked, Const()), True), (("eq", again, Const()), True):
+            return bool(asked == again)
+        case _:
+            return False
