@@ -139,11 +139,25 @@ class LibraryCalls:
         checkpoint = arguments.get("pretrained_model_name_or_path", 0)
         name = str(checkpoint.value).lower() if isinstance(checkpoint, Const) else ""
         asked = any(arguments.get(a) is not None for a in spec.head_arguments)
-        if not (spec.heads and cls.endswith(spec.heads) and asked):
-            return
-        if not any(word in name for word in spec.trained_heads):
+        fresh = bool(spec.heads) and cls.endswith(spec.heads) and asked
+        fresh = fresh and not any(word in name for word in spec.trained_heads)
+        if fresh or self._is_resized(spec, arguments):
             origin = self.run.origin(frame, node, "its head is made anew here")
             state.update(oid, fresh_head=origin)
+
+    @staticmethod
+    def _is_resized(spec: sp.Factory, arguments: Arguments) -> bool:
+        """Whether pretrained weights get a head of a size that no checkpoint has.
+
+        A model of the hub may have been trained with a head of just that size.
+        """
+        name = arguments.get("model_name", 0)
+        hub = isinstance(name, Const) and "hub:" in str(name.value)
+        if not spec.stock_heads or hub or arguments.get("pretrained", 1) != TRUE:
+            return False
+        given = [arguments.get(a) for a in spec.head_arguments]
+        sizes = [g.value for g in given if isinstance(g, Const) and isinstance(g.value, int)]
+        return bool(sizes) and not any(size in spec.stock_heads for size in sizes)
 
     def _listed(
         self,

@@ -1,6 +1,12 @@
 """Python itself and packages that leave models and optimizers alone."""
 
-from trainlint.libraries.spec import Context, Harmless, Role, Same, Table
+from trainlint.libraries.spec import Context, Harmless, Layer, Role, Same, Table
+
+_METRICS = (
+    r"(?!LearnedPerceptual|Frechet|Kernel|Inception|CLIP|BERT|InfoLM|DeepNoise|MemorizationInformed)"
+    r"[A-Z]\w+"
+)
+"""Modules without parameters; those left out hold a network."""
 
 BUILTIN = Table(
     calls={
@@ -32,6 +38,7 @@ BUILTIN = Table(
         "torch.utils.data.IterableDataset",
         "torch.autograd.Function",
     ),
+    constructors=(("torchmetrics", _METRICS, Layer(parametric=False)),),
     harmless_packages=(
         "builtins",
         "argparse",

@@ -49,6 +49,8 @@ class Factory:
     """Arguments that ask for a head of one's own size."""
     trained_heads: tuple[str, ...] = ()
     """Words in a checkpoint's name that tell of a head trained already."""
+    stock_heads: tuple[int, ...] = ()
+    """Sizes of head that its checkpoints have: for another literal size a head is made anew."""
     pixels: tuple[str, ...] = ()
     """Class name endings whose inputs are pixels, so that no embedding can require gradients."""
 

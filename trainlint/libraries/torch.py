@@ -313,6 +313,10 @@ _SEGMENTATION = (
     "Unet|UnetPlusPlus|MAnet|Linknet|FPN|PSPNet|PAN|DeepLabV3|DeepLabV3Plus|UPerNet|Segformer|DPT"
 )
 """What segmentation_models_pytorch makes models of; its losses and epochs are none."""
+_TIMM = Factory(
+    Mode.TRAIN, head_arguments=("num_classes",), stock_heads=(0, 1000, 11221, 11821, 21841, 21843)
+)
+"""ImageNet-1k, -12k and -21k in their versions; 0 is a model without a head."""
 
 TORCH = Table(
     calls={**_LAYERS, **_LOSSES, **_OPTIMIZERS, **_SCHEDULERS, **_GRAD, **_TENSORS},
@@ -323,8 +327,8 @@ TORCH = Table(
     ),
     prefixes=(
         ("torchvision.models.", Factory(Mode.TRAIN, Certainty.YES)),
-        ("timm.create_model", Factory(Mode.TRAIN)),
-        ("timm.models.create_model", Factory(Mode.TRAIN)),
+        ("timm.create_model", _TIMM),
+        ("timm.models.create_model", _TIMM),
         ("segmentation_models_pytorch.create_model", Factory(Mode.TRAIN, Certainty.YES)),
         ("segmentation_models_pytorch.encoders.get_encoder", Factory(Mode.TRAIN, Certainty.YES)),
         ("efficientnet_pytorch.EfficientNet.", Factory(Mode.TRAIN, Certainty.YES)),
