@@ -43,6 +43,7 @@ from trainlint.flow.state import (
     ModuleObject,
     State,
 )
+from trainlint.flow.turns import next_in_turn
 from trainlint.flow.values import (
     FALSE,
     NONE,
@@ -757,6 +758,8 @@ class Adapters:
         self.activated.update((holder, n) for n in names or (None,))
         self._change(holder, state, merged=Certainty.NO, merged_origin=None)
         frozen = self._asked(arguments.get("inference_mode", 1), True)
+        if names is None:
+            names = next_in_turn(given, parts, state)
         known = names is not None and names <= {n for n, _ in parts}
         for name, part in parts:
             module = state.module(part)
