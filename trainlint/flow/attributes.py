@@ -187,6 +187,9 @@ class Attributes:
                 return [(state, LibraryMethod(Ref(oid), attr))]
             case LibraryObject(role="loader") if (held := thing.link(attr)) is not None:
                 return [(state, held)]
+            case LibraryObject(role="accelerator") | None if attr == "sync_gradients":
+                # Where it is false, `accumulate` lets a prepared optimizer's step do nothing.
+                return [(state, TRUE)]
             case LibraryObject() | ListObject() | ContextObject():
                 return [(state, LibraryMethod(Ref(oid), attr))]
             case _:

@@ -239,7 +239,10 @@ class Contexts:
         entered = self.enter_context(context, state, frame, s)
         if s.target is not None:
             self.run.scopes.store(s.target, entered, state, frame, s)
+        accumulating = self.run.training.accumulation.enter(context, state)
         out = self.run.block(s.body, [state], frame)
+        if accumulating:
+            self.run.training.accumulation.leave()
         for st in (*out.on, *(j[1] for j in out.jumps)):
             self.leave_context(context, st, before)
         return out

@@ -15,6 +15,7 @@ from trainlint.flow.ir import spelled
 from trainlint.flow.models import EACH
 from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.state import (
+    ContextObject,
     InstanceObject,
     LibraryObject,
     ListObject,
@@ -269,6 +270,7 @@ def _module(
         case "zero_grad":
             targets = run.training.of_model(oid, state)
             run.training.cleared_by_hand.add(models.base(oid, state))
+            run.training.accumulation.cleared(targets, state, frame, node)
             run.training.clear(targets, state, frame, node, _sets_zero(arguments))
             return [(state, NONE)]
         case "apply" if arguments.positional:
@@ -800,7 +802,11 @@ def _accelerator(
                 if isinstance(value, Tensor):
                     run.training.measured(value)
             return [(state, first)]
-        case "accumulate" | "autocast" | "no_sync" | "main_process_first":
+        case "accumulate":
+            within = run.contexts.context("neutral", None, state, frame, node)
+            state.heap[within.oid] = ContextObject("neutral", target=oid)
+            return [(state, within)]
+        case "autocast" | "no_sync" | "main_process_first":
             return [(state, run.contexts.context("neutral", None, state, frame, node))]
         case _:
             return [(state, run.fresh(state, frame, node))]

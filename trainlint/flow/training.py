@@ -35,6 +35,7 @@ from trainlint.core.facts import (
     Site,
 )
 from trainlint.flow import ir
+from trainlint.flow.accumulation import Accumulation
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
 from trainlint.flow.naming import is_evaluation_name, is_training_name
 from trainlint.flow.protocol import Protocol
@@ -103,6 +104,7 @@ class Training:
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
         self.followers: set[ObjectId] = set()
         self.protocol = Protocol(interpreter)
+        self.accumulation = Accumulation(interpreter)
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
         self.bypassed_at: dict[object, Site] = {}
         """Where forwards go past a wrapper."""

@@ -65,7 +65,7 @@ _DIFFUSERS = r"UNet\w+|AutoencoderKL|VQModel|ControlNetModel|\w*Transformer\dDMo
 HUGGINGFACE = Table(
     calls={
         **_NOT_MODELS,
-        "accelerate.Accelerator": Role("accelerator"),
+        "accelerate.Accelerator": Role("accelerator", keeps=(("gradient_accumulation_steps", 3),)),
         "lightning.Fabric": Role("accelerator"),
         "lightning.fabric.Fabric": Role("accelerator"),
         "lightning.pytorch.Fabric": Role("accelerator"),
