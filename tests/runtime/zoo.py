@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -14,17 +14,30 @@ QV = ["q_proj", "v_proj"]
 LM = "CAUSAL_LM"
 
 
-def _make(name: str, **options: Any) -> Callable[..., Any]:
-    def build(base: nn.Module | None = None) -> Any:
+@dataclass(frozen=True)
+class Kind:
+    """One type: its config's class and the options that it takes on the tiny model."""
+
+    config: str
+    options: dict[str, Any]
+
+    def __call__(self, base: nn.Module | None = None) -> Any:
         import peft
 
         base = llama(head_dim=8) if base is None else base
-        return peft.get_peft_model(base, getattr(peft, name)(**options))
+        return peft.get_peft_model(base, getattr(peft, self.config)(**self.options))
 
-    return build
+    def code(self, **more: Any) -> str:
+        """The config as one writes it."""
+        given = ", ".join(f"{k}={v!r}" for k, v in {**self.options, **more}.items())
+        return f"{self.config}({given})"
 
 
-ZOO: dict[str, Callable[..., Any]] = {
+def _make(config: str, **options: Any) -> Kind:
+    return Kind(config, options)
+
+
+ZOO: dict[str, Kind] = {
     "LORA": _make("LoraConfig", task_type=LM, target_modules=QV, r=4, lora_dropout=0.1),
     "DORA": _make("LoraConfig", task_type=LM, target_modules=QV, r=4, use_dora=True),
     "MICA": _make("LoraConfig", task_type=LM, target_modules=QV, r=4, init_lora_weights="mica"),

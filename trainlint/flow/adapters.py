@@ -80,6 +80,7 @@ class Config:
     origin: Origin | None = None
     sensitive: Certainty = Certainty.UNKNOWN
     prompt: bool = False
+    partly: bool = False
     activates: bool = False
     trains_head: Certainty = Certainty.UNKNOWN
     targets: frozenset[str] | None = None
@@ -273,11 +274,13 @@ class Adapters:
             note = "the config is made for inference here"
             origin = Origin(Site(str(path), int(str(node))), note)
         targets = self._names(get("target_modules"), state)
+        named = complete and get("$named") in (None, TRUE)
+        inference = self._inference(get("inference_mode"), spec.saved, named)
+        partly, word = spec.partly_if
         return Config(
             what=spec.what,
-            inference=self._inference(
-                get("inference_mode"), spec.saved, complete and get("$named") in (None, TRUE)
-            ),
+            inference=inference if spec.frozen_for_inference else Certainty.NO,
+            partly=spec.partly or (bool(partly) and get(partly) == const(word)),
             origin=origin,
             sensitive=self._rates(get(spec.rate), complete and not spec.saved and bool(spec.rate)),
             prompt=spec.prompt,
@@ -486,7 +489,8 @@ class Adapters:
             case Certainty.YES:
                 fact = TrainableFact(Share.NONE, Cause.PEFT_INFERENCE_CONFIG, config.origin)
             case Certainty.NO:
-                fact = TrainableFact(Share.ALL, Cause.PEFT_INJECTION, origin)
+                share = Share.SOME if config.partly else Share.ALL
+                fact = TrainableFact(share, Cause.PEFT_INJECTION, origin)
             case _:
                 fact = TrainableFact()
         if inactive:
@@ -556,18 +560,33 @@ class Adapters:
         name = self._adapter_name(arguments.get("adapter_name", spec.name), place)
         trainable = self._asked(asked, arguments.complete)
         config = replace(config, inference=Certainty.NO, trains_head=Certainty.YES)
+        stays_open = self._prompts_about(state)
         if isinstance(path, str) and spec.onto:
             self._announce(path, model, place)
         holder = self._hold(model, config, place)
         part = self._new_part(holder, name, config, place)
         wrapper = self._wrap(holder, "peft", place)
         state.update(holder, loaded=origin)
-        self._frozen_unless(trainable, [part], origin, state)
+        unsure = Certainty.UNKNOWN if stays_open else trainable
+        self._frozen_unless(unsure, [part], origin, state)
         if trainable is Certainty.NO:
             self._all_eval(wrapper.oid, Cause.PEFT_LOADED_FROZEN, "loading the adapters", place)
         elif trainable is Certainty.UNKNOWN:
             self._forget_flags(wrapper.oid, state)
         return wrapper
+
+    @staticmethod
+    def _prompts_about(state: State) -> bool:
+        """Whether what is loaded may be a prompt, or all of it trains: loading freezes neither.
+
+        The folder does not tell. What the program makes beside it does.
+        """
+        return any(
+            isinstance(spec := LIBRARY.call(thing.path), sp.Settings)
+            and not spec.frozen_for_inference
+            for thing in state.heap.values()
+            if isinstance(thing, LibraryObject) and thing.role == "peft_config"
+        )
 
     @staticmethod
     def _asked(given: Value | None, complete: bool) -> Certainty:

@@ -16,11 +16,12 @@ _TUNERS = (
     "AdaLora Adamss AdaptionPrompt BOFT BdLora Beft C3A Deft Delora FourierFT Frod Glora Gralora"
     " HRA Hira IA3 Kasa LNTuning Lily LoHa LoKr LoraGA Miss Bone Monteclora OFT OSF"
     " Peanut Poly Psoft Pvera RandLora Road Shadow Shira Supertuning TinyLora"
-    " TrainableTokens UniLora VBLoRA Velora Vera WaveFT XLora Arrow Cartridge"
+    " TrainableTokens UniLora VBLoRA Velora Vera WaveFT XLora Arrow"
 ).split()
 _PROMPTS = (
-    "PromptTuning PrefixTuning PromptEncoder MultitaskPromptTuning CPT PromptLearning"
+    "PromptTuning PrefixTuning PromptEncoder MultitaskPromptTuning CPT PromptLearning Cartridge"
 ).split()
+_PARTLY_FROZEN = ("CPT", "Cartridge")
 _TASKS = (
     "CausalLM SequenceClassification TokenClassification QuestionAnswering Seq2SeqLM"
     " FeatureExtraction"
@@ -46,17 +47,35 @@ _CONFIGS: dict[str, Spec] = {
         for n in _TUNERS
     },
     **{
-        f"peft.{n}Config": Settings("peft_config", "the prompt's weights", prompt=True)
+        f"peft.{n}Config": Settings(
+            "peft_config",
+            "the prompt's weights",
+            prompt=True,
+            frozen_for_inference=n == "Cartridge",
+            partly=n in _PARTLY_FROZEN,
+        )
         for n in _PROMPTS
     },
     **{
         f"peft.{n}Config.from_pretrained": Settings(
-            "peft_config", "the prompt's weights", saved=True, prompt=True
+            "peft_config",
+            "the prompt's weights",
+            saved=True,
+            prompt=True,
+            frozen_for_inference=n == "Cartridge",
+            partly=n in _PARTLY_FROZEN,
         )
         for n in _PROMPTS
     },
-    "peft.LoraConfig": Settings("peft_config", "the LoRA weights", rate="lora_dropout"),
-    "peft.AdaptionPromptConfig": Settings("peft_config", "the adapters' weights", activates=True),
+    "peft.LoraConfig": Settings(
+        "peft_config",
+        "the LoRA weights",
+        rate="lora_dropout",
+        partly_if=("init_lora_weights", "mica"),
+    ),
+    "peft.AdaptionPromptConfig": Settings(
+        "peft_config", "the adapters' weights", activates=True, frozen_for_inference=False
+    ),
 }
 
 _MODELS: dict[str, Spec] = {

@@ -207,6 +207,12 @@ class Settings:
     """Prompt learning: parameters beside the base, which is left as it is but for freezing."""
     activates: bool = False
     """`add_adapter` with it activates what it adds."""
+    frozen_for_inference: bool = True
+    """Whether `inference_mode` and loading freeze what it makes."""
+    partly: bool = False
+    """Some of what it makes is frozen from the start, on purpose."""
+    partly_if: tuple[str, str] = ("", "")
+    """The same if that argument has that value."""
     rate: str = ""
     """The argument that holds its only dropout rate, 0 unless given."""
 
