@@ -124,6 +124,57 @@ CASES = {
     + "base.add_adapter(lora)\nbase.disable_adapters()\nmodel = base",
     "transformers' enable_adapters": SETUP
     + "base.add_adapter(lora)\nbase.disable_adapters()\nbase.enable_adapters()\nmodel = base",
+    "a task's own class": SETUP + "model = PeftModelForCausalLM(base, lora)",
+    "a task's own class, loaded": SETUP
+    + "model = PeftModelForCausalLM.from_pretrained(base, 'out/adapter')",
+    "a task's own class, loaded to train": SETUP
+    + "model = PeftModelForCausalLM.from_pretrained(base, 'out/adapter', is_trainable=True)",
+    "PeftMixedModel": SETUP + "model = PeftMixedModel(base, lora)",
+    "PeftMixedModel, a second adapter": SETUP
+    + "model = PeftMixedModel(base, lora)\nmodel.add_adapter('second', other)",
+    "PeftMixedModel, both": SETUP + "model = PeftMixedModel(base, lora)\n"
+    "model.add_adapter('second', other)\nmodel.set_adapter(['default', 'second'])",
+    "PeftMixedModel, loaded": SETUP + "model = PeftMixedModel.from_pretrained(base, 'out/adapter')",
+    "the Auto class": SETUP + "model = AutoPeftModelForCausalLM.from_pretrained('out/adapter')",
+    "the Auto class, to train": SETUP
+    + "model = AutoPeftModelForCausalLM.from_pretrained('out/adapter', is_trainable=True)",
+    "the Auto class, then train": SETUP
+    + "model = AutoPeftModelForCausalLM.from_pretrained('out/adapter')\nmodel.train()",
+    "set_requires_grad off": "model.set_requires_grad('default', requires_grad=False)",
+    "set_requires_grad on": LOADED + "model.set_requires_grad('default')",
+    "set_requires_grad of an idle one": TWO + "model.set_requires_grad('second')",
+    "add_weighted_adapter": TWO
+    + "model.add_weighted_adapter(['default', 'second'], [0.5, 0.5], 'both', 'cat')",
+    "the active one deleted": TWO + "model.delete_adapter('default')",
+    "cast_mixed_precision_params": "cast_mixed_precision_params(model, torch.bfloat16)",
+    "get_peft_model_state_dict": "kept = get_peft_model_state_dict(model)",
+    "set_peft_model_state_dict": (
+        "model.eval()\nset_peft_model_state_dict(model, get_peft_model_state_dict(model))"
+    ),
+    "print_trainable_parameters": "model.print_trainable_parameters()",
+    "generate": (
+        "model.train()\nmodel.generate(input_ids=torch.tensor([[1, 2]]), max_new_tokens=2)"
+    ),
+    "the tuner made by hand": SETUP + "model = LoraModel(base, lora, 'default')",
+    "injected twice": SETUP + "inject_adapter_in_model(lora, base)\nmodel = base",
+    "saved and loaded onto the base again": (
+        "model.save_pretrained('out/again')\n"
+        "model = PeftModel.from_pretrained(model.unload(), 'out/again')"
+    ),
+    "merged without unloading, disabled": "model.merge_adapter()\nmodel.unmerge_adapter()\n"
+    "model.base_model.disable_adapter_layers()",
+    "transformers' delete_adapter": SETUP
+    + "base.add_adapter(lora, 'a')\nbase.add_adapter(other, 'b')\nbase.delete_adapter('a')\n"
+    "model = base",
+    "transformers' add_adapter in train": SETUP
+    + "base.train()\nbase.add_adapter(lora)\nmodel = base",
+    "transformers' add_adapter, then frozen": SETUP
+    + "base.add_adapter(lora)\nbase.requires_grad_(False)\nmodel = base",
+    "transformers' add_adapter, frozen, activated": SETUP
+    + "base.add_adapter(lora, 'a')\nbase.requires_grad_(False)\nbase.set_adapter('a')\n"
+    "model = base",
+    "transformers' adapter of a saved folder": SETUP
+    + "model = AutoModelForCausalLM.from_pretrained('out/adapter')",
 }
 
 

@@ -17,7 +17,7 @@ from trainlint.core.facts import Certainty, Mode, ModelFacts, Share
 
 pytest.importorskip("peft")
 
-from trainlint.runtime import observe  # noqa: E402
+from trainlint.runtime import observe
 
 BASE = """
 from peft import *

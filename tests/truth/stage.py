@@ -87,7 +87,7 @@ class Tokenizer:
         return cls()
 
 
-def gpt2(name: str = "", quantization_config: object = None) -> Any:
+def gpt2(name: str = "", quantization_config: object = None, **more: object) -> Any:
     """A tiny GPT-2 as `from_pretrained` gives it: in eval mode; "quantised" only by its flag."""
     from transformers import GPT2Config, GPT2LMHeadModel
 

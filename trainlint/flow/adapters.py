@@ -560,7 +560,7 @@ class Adapters:
         name = self._adapter_name(arguments.get("adapter_name", spec.name), place)
         trainable = self._asked(asked, arguments.complete)
         config = replace(config, inference=Certainty.NO, trains_head=Certainty.YES)
-        stays_open = self._prompts_about(state)
+        stays_open = not spec.freezes or self._prompts_about(state)
         if isinstance(path, str) and spec.onto:
             self._announce(path, model, place)
         holder = self._hold(model, config, place)
@@ -817,13 +817,20 @@ class Adapters:
                 place.state.update(part, trainable=fact, wanted=None)
 
     def _delete(self, holder: ObjectId, arguments: Arguments, place: Place) -> None:
-        names = self._names(arguments.get("adapter_name", 0), place.state)
-        for name, part in self.parts(holder, place.state):
+        state = place.state
+        names = self._names(arguments.get("adapter_name", 0), state)
+        left = []
+        for name, part in self.parts(holder, state):
             if names is None:
-                place.state.update(part, inactive=False, trainable=TrainableFact(), wanted=None)
+                state.update(part, inactive=False, trainable=TrainableFact(), wanted=None)
             elif name in names:
-                place.state.attrs.pop((holder, ADAPTER + name), None)
-                place.state.heap.pop(part, None)
+                state.attrs.pop((holder, ADAPTER + name), None)
+                state.heap.pop(part, None)
+            else:
+                left.append(part)
+        if left and all((m := state.module(part)) is not None and m.inactive for part in left):
+            # The first that is left takes the place of the active one.
+            state.update(left[0], inactive=False, trainable=TrainableFact(), wanted=None)
 
     def _switch(self, holder: ObjectId, on: bool, place: Place) -> None:
         """`disable_adapter_layers()` freezes what is active, `enable_...` lets it train."""

@@ -261,6 +261,9 @@ class LibraryCalls:
             case sp.Role(role=role, keeps=keeps):
                 ref = self.run.fresh(state, frame, node)
                 links = tuple((n, v) for n, p in keeps if (v := arguments.get(n, p)) is not None)
+                if role == "accelerator" and not arguments.complete and not links:
+                    # `Accelerator(**settings)`: how many micro-batches is not known.
+                    links = tuple((name, Ref(("hidden", ref.oid, name))) for name, _ in keeps)
                 if role == "distributed_sampler":
                     state.heap[ref.oid] = SharedSampler(role, path, links)
                     self.run.epochs.made(ref.oid)

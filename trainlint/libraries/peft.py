@@ -85,7 +85,7 @@ _MODELS: dict[str, Spec] = {
     "peft.PeftMixedModel": Inject(),
     "peft.LoraModel": Inject(config_name="config", wrapper="tuner"),
     "peft.PeftModel.from_pretrained": LoadAdapters(),
-    "peft.PeftMixedModel.from_pretrained": LoadAdapters(),
+    "peft.PeftMixedModel.from_pretrained": LoadAdapters(freezes=False),
     "peft.AutoPeftModel.from_pretrained": LoadAdapters(onto=False, name=1, trainable=2),
     **{f"peft.PeftModelFor{task}": Inject() for task in _TASKS},
     **{f"peft.PeftModelFor{task}.from_pretrained": LoadAdapters() for task in _TASKS},

@@ -242,6 +242,8 @@ class LoadAdapters:
     onto: bool = True
     name: int = 2
     trainable: int = 3
+    freezes: bool = True
+    """Whether it freezes them; the mode is eval all the same."""
 
 
 @dataclass(frozen=True, slots=True)
