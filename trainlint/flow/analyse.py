@@ -453,7 +453,8 @@ def _unused_optimizers(run: Interpreter) -> None:
     if _missed(run, "step") or _missed(run, "backward"):
         return
     for record in run.training.records.values():
-        if record.backward is not None and record.in_loop and not record.stepped and record.cleared:
+        idle = not record.stepped and not record.by_hand
+        if record.backward is not None and record.in_loop and idle and record.cleared:
             run.recorder.raise_event(
                 BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)
             )

@@ -53,6 +53,7 @@ from trainlint.flow.values import (
     TupleValue,
     Value,
 )
+from trainlint.flow.written import updated_by_hand
 from trainlint.libraries import LIBRARY
 
 if TYPE_CHECKING:
@@ -368,6 +369,8 @@ class Attributes:
             if value != NONE:
                 self.run.training.filled_by_hand()
             return
+        if attr == "data":
+            updated_by_hand(self.run.training, parameter, state)
         self.run.recorder.raise_event(
             AttributeAssigned(
                 site=self.run.site(frame, s),
@@ -441,6 +444,8 @@ class Attributes:
                         return Receiver.SCALER
                     case ParametersObject():
                         return Receiver.PARAMETERS
+                    case None if _is_flag(attr) and _is_parameter_place(expr):
+                        return Receiver.PARAMETER
                     case None:
                         return Receiver.UNKNOWN
                     case _:

@@ -17,6 +17,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.attributes import decorator_names
+from trainlint.flow.bookkeeping import keeps_books, made_to
 from trainlint.flow.frames import MAX_DEPTH, Frame
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import MADE
@@ -215,7 +216,7 @@ class Calls:
         ):
             self.run.models.promote(oid, state)
             return self.forward(oid, name, arguments, state, frame, node)
-        return self.unknown_call(arguments, state, frame, node)
+        return self.unknown_call(arguments, state, frame, node, havoc=not made_to(oid))
 
     def made_elsewhere(
         self, name: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
@@ -330,7 +331,7 @@ class Calls:
         self, arguments: Arguments, state: State, frame: Frame, node: ir.Node, havoc: bool = True
     ) -> Evaluated:
         """Nothing is known of the function: what it got is unknown, its result derived."""
-        if havoc:
+        if havoc and not (isinstance(node, ir.Call) and keeps_books(node.func)):
             trains = isinstance(node, ir.Call) and _TRAINS_NAME.search(spelled(node.func))
             for value in arguments.values:
                 self.run.escapes.havoc(value, state)

@@ -68,6 +68,7 @@ from trainlint.flow.values import (
     Tensor,
     Value,
 )
+from trainlint.flow.written import updated_by_hand
 
 T = TypeVar("T")
 
@@ -326,6 +327,7 @@ class Interpreter:
     def augmented(self, s: ir.AugAssign, state: State, frame: Frame) -> Iterator[State]:
         for st, (old, new) in self.eval_all((s.target, s.value), state, frame):
             value: Value
+            updated_by_hand(self.training, old, st)
             if isinstance(old, Tensor) or isinstance(new, Tensor):
                 value = self.tensors.combine((old, new), s.op)
                 self.collections.kept(s, spelled(s.target), old, new, st, frame)

@@ -43,6 +43,7 @@ from trainlint.flow.values import (
     Value,
     const,
 )
+from trainlint.flow.written import updated_by_hand
 from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def call(
             return [(state, NONE)]
     if name in _FILLS and run.training.written_by_hand(receiver, state):
         return [(state, receiver)]
+    if name in _FILLS:
+        updated_by_hand(run.training, receiver, state)
     if name in _MOVES_WEIGHTS:
         run.training.moved_by_hand(receiver)
     if name.startswith("super()."):
@@ -850,6 +853,8 @@ def _opaque(
     spelled_name = _receiver_name(node)
     last = spelled_name.rsplit(".", 1)[-1]
     first = arguments.values[0] if arguments.values else NONE
+    if name in _FILLS:
+        updated_by_hand(run.training, Ref(oid), state)
     match name:
         case "zero_" if last in ("grad", "data"):
             _zeroed(run, oid, state, frame, node)

@@ -57,6 +57,7 @@ from trainlint.flow.values import (
     Tensor,
     Value,
 )
+from trainlint.flow.written import written_to
 
 if TYPE_CHECKING:
     from trainlint.flow.frames import Frame
@@ -90,6 +91,8 @@ class StepRecord:
     """Something unknown may have run backward."""
     ran: bool = False
     """A model that it holds was seen to run: a backward can be missing."""
+    by_hand: bool = False
+    """Its parameters are written in place: a step of one's own."""
 
 
 class Training:
@@ -308,12 +311,7 @@ class Training:
 
     def moved_by_hand(self, parameter: Value) -> None:
         """A parameter's values are written in place: its model follows another."""
-        if isinstance(parameter, Ref) and isinstance(parameter.oid, tuple):
-            owner = parameter.oid[1] if parameter.oid[0] == "attr" else None
-            if isinstance(owner, tuple) and owner[:1] == ("parameter",):
-                parameter = owner[1]
-        if isinstance(parameter, ParameterValue):
-            self.followers.update(source.oid for source in parameter.sources)
+        self.followers.update(source.oid for source in written_to(parameter))
 
     def perhaps_backward(self, tensor: Tensor, state: State) -> None:
         """Something unknown got a loss: it may have run backward."""

@@ -16,7 +16,7 @@ def parse(source: Source) -> ir.Module:
     """The IR of a source; raises `UnreadableSource` or `InvalidSource`."""
     guard(source.text)
     try:
-        return lower(source.text, source.path)
+        return lower(source.text, source.path, cell_starts=source.cell_starts)
     except ParserSyntaxError as error:
         raise _syntax_error(source, error.raw_line, error.raw_column + 1) from None
     except (RecursionError, ValueError) as error:

@@ -1,0 +1,63 @@
+"""Helpers that nobody here defines and whose name says that they only keep books.
+
+A file alone often calls what stood in another: `save_checkpoint(model, optimizer, epoch)`,
+`adjust_learning_rate(optimizer, epoch)`, `early_stopping(loss, model)`. Anything may happen in a
+function that is not here, so what it gets is forgotten; but saving weights, counting them,
+setting a learning rate, clipping gradients or averaging weights switches no mode, clears no
+gradient and makes no step, and such calls stand in nearly every loop. A name that also speaks of
+evaluating or drawing from the model (`save_samples`, `log_predictions`) says nothing of the kind.
+"""
+
+from __future__ import annotations
+
+import re
+
+from trainlint.flow import ir
+from trainlint.flow.models import MADE
+from trainlint.flow.values import ObjectId
+
+_KEEPS = re.compile(
+    r"""(save|store|backup)(?=_|$)        # save_checkpoint, saver.save
+    | (log|print|count|summary|summarize)(?=_|$)
+    | (get_)?(n|num|number|parameter|param)s?_(of_)?(total_)?(trainable_)?(param|num)
+    | (init|initialize|init_model|reset)_(weight|param)
+    | (weights?|params?|kaiming|xavier)_init
+    | clip_grad | gradient_?clip
+    | ((adjust|set|update|get|change|decay|warmup|poly|cosine|step)_)*(learning_?rate|lr)(?=_|$)
+    | (early_?)?stopp(er|ing) | early_?stop
+    | (update_)?ema(?=_|$)
+    | (soft|hard|polyak|momentum)_update | (update|sync)_(the_)?target
+    """,
+    re.VERBOSE,
+)
+_RUNS = re.compile(
+    r"""sampl|imag|pic|fig|plot|grid|vis|result|output|pred|exampl|generat|demo|attention|embed
+    | test|eval|valid|train|infer|freez|mode(?!l) | score|metric|accura|loss
+    """,
+    re.VERBOSE,
+)
+_GENERAL = frozenset(("__call__", "step", "update", "check", "save"))
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def keeps_books(function: ir.Expr) -> bool:
+    """Whether the name of a function that is not here says that it changes no training state."""
+    *owners, name = ir.spelled(function).split(".")
+    if name in _GENERAL and owners and owners[-1] != "self":
+        name = f"{owners[-1]}_{name}" if name == "save" else owners[-1]
+        if _says_so(name):
+            return True
+    return _says_so(name)
+
+
+def made_to(oid: ObjectId) -> bool:
+    """Whether an object, or the one whose method this is, is of a class that only keeps books."""
+    if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
+        oid = oid[1]
+    kind = oid[0] if isinstance(oid, tuple) and oid else None
+    return isinstance(kind, str) and kind.startswith(MADE) and _says_so(kind.removeprefix(MADE))
+
+
+def _says_so(name: str) -> bool:
+    words = _HUMP.sub("_", name).lower().strip("_")
+    return _KEEPS.match(words) is not None and _RUNS.search(words) is None
