@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 from trainlint.flow import ir
+from trainlint.flow.choices import Choices
 from trainlint.flow.frames import (
     Frame,
     Out,
@@ -41,10 +42,14 @@ class Branches:
 
     def __init__(self, interpreter: Interpreter) -> None:
         self.run = interpreter
+        self.choices = Choices()
 
     def branch(self, s: ir.If, state: State, frame: Frame) -> Out:
         self.run.answered.clear()
+        self.choices.begins(s, frame)
         yes, no, undetermined = self.split(s.test, state, frame)
+        if undetermined:
+            no = [st for st in no if not self._fails_without(s, st, frame)]
         some = self.run.parameter_loops or self._tells_parts_apart(undetermined)
         if undetermined and some and yes and no:
             return self._branch_over_parameters(s, yes, no, frame)
@@ -63,6 +68,10 @@ class Branches:
             return Out([*first.on, *second.on], jumps)
         self._decide(undetermined, first, second, within)
         return Out(self.run.join([*first.on, *second.on]), jumps)
+
+    def _fails_without(self, s: ir.If, state: State, frame: Frame) -> bool:
+        """Whether a name that the test has to bind is unbound."""
+        return any((frame.id, name) not in state.vars for name in self.choices.has_to_bind(s))
 
     def _tells_parts_apart(self, key: Hashable) -> bool:
         """Whether a test inside a loop over a module's parts asks which part it is."""

@@ -72,7 +72,10 @@ _LOSS_NAMES = {
     "bce": "BCELoss",
     "bce_with_logits": "BCEWithLogitsLoss",
 }
-_FACTORY_NAME = re.compile(r"_?(get|build|create|make|load|init|define|setup|prepare)_")
+_FACTORY_NAME = re.compile(
+    r"_?(get|build|create|make|load|init|define|setup|prepare)_"
+    r"|\w*_(factory|builder|creator|maker|class|cls|type|ctor|constructor)$"
+)
 _GRADIENTS_OFF = frozenset({"no_grad", "inference_mode"})
 
 
@@ -153,6 +156,11 @@ class Calls:
                 return self.call(inner, joined, state, frame, node)
             case Ref(oid=oid):
                 return self._call_object(oid, arguments, state, frame, node)
+            case Tensor() if isinstance(node.func, ir.Attribute):
+                # Not the `values` of an output but its method: `losses.values()` of a dict.
+                return self.run.library.library_method(
+                    func, node.func.attr, arguments, state, frame, node
+                )
             case _:
                 return self.unknown_call(arguments, state, frame, node)
 

@@ -428,7 +428,7 @@ class LibraryCalls:
         unknown = not arguments.complete
         last = values[-1] if values else None
         unordered |= unknown and (not arguments.exprs or bool(arguments.exprs[-1].star))
-        if unordered or not isinstance(last, Ref):
+        if unordered or (values and not isinstance(last, Ref)):
             state.update(oid, activation=UNORDERED)
         for i, value in enumerate(values):
             if isinstance(value, Ref) and state.module(value.oid) is not None:

@@ -26,6 +26,7 @@ from trainlint.flow.state import (
     SchedulerObject,
     State,
 )
+from trainlint.flow.tensors import UNORDERED
 from trainlint.flow.values import (
     FALSE,
     NONE,
@@ -451,6 +452,8 @@ def _add_module(
     key = str(name.value) if isinstance(name, Const) else f"${node.node}"
     if isinstance(value, Ref) and state.module(value.oid) is not None:
         run.models.replace_part(oid, key, value, state, frame, node, run.names.name_of(oid, state))
+    elif state.module(oid) is not None:
+        state.update(oid, activation=UNORDERED)
     return [(state, NONE)]
 
 
@@ -655,6 +658,8 @@ def _tensor(
         return [(state, NONE)]
     if name in _METRIC_METHODS:
         run.training.measured(tensor)
+    if name == "values":
+        run.training.gives_losses(tensor, state)
     how = _TENSOR_CUTS.get(name)
     if how is not None:
         made = run.tensors.cut(tensor, how, frame, node)

@@ -25,7 +25,7 @@ DOMAIN_WORDS = frozenset(
     get_peft_model set_adapter add_adapter load_adapter merge_adapter unmerge_adapter
     merge_and_unload unload disable_adapter prepare_model_for_kbit_training optimizer optimizers
     model net forward grad set_epoch lr_scheduler GradScaler autograd freeze unfreeze cross_entropy
-    yield
+    nll_loss binary_cross_entropy binary_cross_entropy_with_logits yield
     """.split()
 )
 

@@ -30,6 +30,7 @@ from trainlint.flow.values import (
     TupleValue,
     Value,
 )
+from trainlint.libraries.torch import HEADS
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
@@ -156,7 +157,8 @@ class Tensors:
             return output_activation(
                 module.cls, lambda name: self._part_activation(base, name, state)
             )
-        return ""
+        head = next((name for name, paths in HEADS if paths.match(module.library)), "")
+        return self._part_activation(base, head, state) if head else ""
 
     def _ordered_parts(self, oid: ObjectId, state: State) -> list[ObjectId]:
         """The parts of a list of modules in their order; empty if that is not known."""
@@ -165,7 +167,9 @@ class Tensors:
         added = any(n.startswith("$") and n != EACH for n, _ in parts)
         if added or (module is not None and module.activation == UNORDERED):
             return []
-        return [o for _, o in sorted((int(n), o) for n, o in parts if n.isdigit())]
+        if all(n.isdigit() for n, _ in parts):
+            return [o for _, o in sorted((int(n), o) for n, o in parts)]
+        return [o for n, o in parts if n != EACH]
 
     def _last_activation(self, oid: ObjectId, state: State) -> str:
         for part in reversed(self._ordered_parts(oid, state)):

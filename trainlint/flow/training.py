@@ -261,6 +261,16 @@ class Training:
             if seen is not None and Evidence.METRICS not in seen.event.evidence:
                 seen.event = replace(seen.event, evidence=seen.event.evidence | {Evidence.METRICS})
 
+    def gives_losses(self, tensor: Tensor, state: State) -> None:
+        """An output by names whose values are wanted: detectors give their losses in training only.
+
+        A class of the project shows itself what it gives in which mode.
+        """
+        for made in (*tensor.forwards, *tensor.references):
+            seen, module = self.forwards.get(made.site), state.module(made.oid)
+            if seen is not None and module is not None and module.cls is None:
+                seen.event = replace(seen.event, needs_train=True)
+
     def escaped(self, tensor: Tensor, *, dropped: bool = False) -> None:
         """A result goes where a backward may be: it is no evaluation for sure.
 

@@ -1,5 +1,7 @@
 """torch, torchvision and timm."""
 
+import re
+
 from trainlint.core.facts import Certainty, Cut, Mode
 from trainlint.libraries.spec import (
     Activation,
@@ -317,6 +319,22 @@ _TIMM = Factory(
     Mode.TRAIN, head_arguments=("num_classes",), stock_heads=(0, 1000, 11221, 11821, 21841, 21843)
 )
 """ImageNet-1k, -12k and -21k in their versions; 0 is a model without a head."""
+
+HEADS = (
+    (
+        "fc",
+        re.compile(r"torchvision\.models\.(\w+\.)?(resne[xt]t?|wide_|incep|googl|shuff|regnet)"),
+    ),
+    (
+        "classifier",
+        re.compile(
+            r"torchvision\.models\.(\w+\.)?(vgg|alex|dense|mobile|effic|squeeze|mnas|convn)"
+        ),
+    ),
+    ("heads", re.compile(r"torchvision\.models\.(\w+\.)?vit")),
+    ("head", re.compile(r"torchvision\.models\.(\w+\.)?swin")),
+)
+"""The attribute whose output is that of a classifier of torchvision, as their sources have it."""
 
 TORCH = Table(
     calls={**_LAYERS, **_LOSSES, **_OPTIMIZERS, **_SCHEDULERS, **_GRAD, **_TENSORS},
