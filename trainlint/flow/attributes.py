@@ -371,6 +371,9 @@ class Attributes:
             return
         if attr == "data":
             updated_by_hand(self.run.training, parameter, state)
+            if not _is_attribute(value):
+                # Not a copy of the other's weights but their average with its own.
+                self.run.training.moved_by_hand(parameter)
         self.run.recorder.raise_event(
             AttributeAssigned(
                 site=self.run.site(frame, s),
@@ -480,3 +483,7 @@ def _is_flag(attr: str) -> bool:
 def _is_parameter_place(e: ir.Expr) -> bool:
     """`model.fc.weight`, `layer.bias`."""
     return isinstance(e, ir.Attribute) and e.attr in ("weight", "bias")
+
+
+def _is_attribute(value: Value) -> bool:
+    return isinstance(value, Ref) and isinstance(value.oid, tuple) and value.oid[:1] == ("attr",)

@@ -227,6 +227,8 @@ class Iteration:
                 if exits is None:
                     left.extend(st.copy() for st in ends)
                 elif not states:
+                    # The test of the next round: a loop that changes nothing ends too.
+                    loop.round = number + 1
                     for st in ends:
                         enter(st)
                 if not states:

@@ -113,6 +113,9 @@ class Bindings:
             case ir.Assign(targets=targets, value=value):
                 for target in targets:
                     self._target(target, value)
+            case ir.AugAssign(op="+", target=ir.Name(), value=ir.Sequence()):
+                # `layers += [...]` adds to the list as `append` does: it stays the same one.
+                pass
             case ir.AugAssign(target=target) | ir.For(target=target):
                 self._target(target, None)
             case ir.With(target=target) if target is not None:
