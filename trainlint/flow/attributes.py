@@ -45,6 +45,7 @@ from trainlint.flow.values import (
     Method,
     ObjectId,
     Package,
+    ParameterName,
     ParameterValue,
     Partial,
     Ref,
@@ -53,6 +54,7 @@ from trainlint.flow.values import (
     TupleValue,
     Value,
 )
+from trainlint.flow.walk import nodes_outside_definitions
 from trainlint.flow.written import updated_by_hand
 from trainlint.libraries import LIBRARY
 
@@ -388,9 +390,22 @@ class Attributes:
         if attr == "requires_grad":
             on = bool(value.value) if isinstance(value, Const) else None
             word = {True: "unfrozen", False: "frozen", None: "set"}[on]
-            self.run.models.set_parameter(
-                parameter, on, state, self.run.origin(frame, s, f"parameters are {word} here")
-            )
+            origin = self.run.origin(frame, s, f"parameters are {word} here")
+            if on is None and self._tells_by_name(s, state, frame):
+                # Some are switched on and the others off.
+                parameter = parameter._replace(whole=False)
+                self.run.models.set_parameter(parameter, False, state, origin)
+                on = True
+            self.run.models.set_parameter(parameter, on, state, origin)
+
+    def _tells_by_name(self, s: ir.Node, state: State, frame: Frame) -> bool:
+        """`p.requires_grad = name.startswith("head")`: what a parameter is called decides."""
+        values = (
+            state.vars.get((self.run.scopes.scope_of(node.id, frame), node.id))
+            for node in nodes_outside_definitions(getattr(s, "value", ()))
+            if isinstance(node, ir.Name)
+        )
+        return any(isinstance(value, ParameterName) for value in values)
 
     def _set_on_tensor(
         self,

@@ -35,6 +35,8 @@ from trainlint.flow.values import (
     Value,
     const,
 )
+from trainlint.libraries import LIBRARY
+from trainlint.libraries.spec import OptimizerClass
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
@@ -302,7 +304,11 @@ class Collections:
             elif thing.items is not None and isinstance(index, int):
                 if -len(thing.items) <= index < len(thing.items):
                     return thing.items[index]
-            return self._any_of((*(thing.items or ()), *thing.summary), Ref(("attr", oid, key)))
+            several = (*(thing.items or ()), *thing.summary)
+            if len(several) > 1 and len({_optimizer(item) for item in several} - {None}) == 1:
+                # `OPTIMIZERS[args.optimizer](...)`: whichever it is, it steps alike.
+                return next(item for item in several if _optimizer(item) is not None)
+            return self._any_of(several, Ref(("attr", oid, key)))
         if isinstance(thing, ModuleObject):
             name = str(index) if index is not None else EACH
             held = state.attrs.get((oid, name))
@@ -390,6 +396,12 @@ class Collections:
             self.kept_graphs.append(
                 (GraphKept(site=self.run.site(frame, s), name="the loss", keeper=name), new)
             )
+
+
+def _optimizer(value: Value) -> OptimizerClass | None:
+    """The class of optimizers that a value is."""
+    made = LIBRARY.call(LIBRARY.canonical(value.path)) if isinstance(value, External) else None
+    return made if isinstance(made, OptimizerClass) else None
 
 
 def _names_a_loader(node: ir.Node) -> bool:

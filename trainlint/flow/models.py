@@ -734,17 +734,20 @@ class Models:
             keys = frozenset(
                 c.key for oid in reached if (m := state.module(oid)) for c in m.changes
             )
-            frozen = frozenset(
-                oid
-                for oid in reached
-                if (m := state.module(oid)) and m.trainable.share is Share.NONE
-            )
-            taken.append(
-                source._replace(
-                    changes=keys, frozen_then=frozen if source.only_trainable else frozenset()
+            source = source._replace(changes=keys)
+            if source.only_trainable:
+                source = source._replace(
+                    frozen_then=self._with_share(reached, Share.NONE, state),
+                    partly_then=self._with_share(reached[:1], Share.SOME, state),
                 )
-            )
+            taken.append(source)
         return tuple(taken)
+
+    @staticmethod
+    def _with_share(oids: list[ObjectId], share: Share, state: State) -> frozenset[ObjectId]:
+        return frozenset(
+            oid for oid in oids if (m := state.module(oid)) and m.trainable.share is share
+        )
 
     # --- attributes --------------------------------------------------------------------
 

@@ -942,6 +942,7 @@ class Training:
         fact = module.trainable
         for source in mine:
             late = part in source.frozen_then and fact.share in (Share.ALL, Share.SOME)
+            late |= part in source.partly_then and fact.share is Share.ALL
             elsewhere = any(
                 s is not source
                 and part in self.models.reach(s.oid, state)

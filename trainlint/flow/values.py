@@ -174,6 +174,8 @@ class ParameterSource(NamedTuple):
     only_trainable: bool = False
     changes: frozenset[ObjectId] = frozenset()
     frozen_then: frozenset[ObjectId] = frozenset()
+    partly_then: frozenset[ObjectId] = frozenset()
+    """Of modules some of whose parameters were frozen then, so that a filter left them out."""
 
 
 class ParameterValue(NamedTuple):
