@@ -66,7 +66,8 @@ class Branches:
         jumps = [*first.jumps, *second.jumps]
         if not undetermined:
             return Out([*first.on, *second.on], jumps)
-        self._decide(undetermined, first, second, within)
+        if not self.choices.asks_for_process(s):
+            self._decide(undetermined, first, second, within)
         return Out(self.run.join([*first.on, *second.on]), jumps)
 
     def _fails_without(self, s: ir.If, state: State, frame: Frame) -> bool:

@@ -1,15 +1,27 @@
-"""A choice that has to be made: `if a: net = A() elif b: net = B()`, and `net` is used afterwards.
+"""Tests that are no free choice.
 
-There is no third way: with neither, the next use of the name fails. Programs choose the network,
-the optimizer and the data like this, and often leave out the `else: raise`. To follow that way
-would add to every choice a path on which nothing is known.
+`if a: net = A() elif b: net = B()`, and `net` is used afterwards: there is no third way, for with
+neither the next use of the name fails. Programs choose the network, the optimizer and the data
+like this, and often leave out the `else: raise`. To follow that way would add to every choice a
+path on which nothing is known.
+
+`if rank == 0`: nobody chooses that. In every run there is a process that takes the one way, and
+what happens on it needs no condition.
 """
 
 from __future__ import annotations
 
+import re
+
 from trainlint.flow import ir
 from trainlint.flow.frames import Frame
 from trainlint.flow.walk import nodes_outside_definitions
+
+_PROCESS = re.compile(
+    r"(local_|global_|world_|node_|proc_|process_|dist_)?rank|get_(\w+_)?rank"
+    r"|is_(\w+_)?(main|master|chief)(_proc(ess)?)?|(main|master)_process|is_(\w+_)?(rank_?)?zero"
+)
+"""What asks which of several processes this is, as people and libraries name it."""
 
 
 class Choices:
@@ -17,6 +29,16 @@ class Choices:
 
     def __init__(self) -> None:
         self._bound: dict[int, frozenset[str]] = {}
+        self._of_process: dict[int, bool] = {}
+
+    def asks_for_process(self, s: ir.If) -> bool:
+        """Whether a test asks for the process's rank and for nothing else."""
+        known = self._of_process.get(id(s))
+        if known is None:
+            known = self._of_process[id(s)] = not isinstance(s.test, ir.BoolOp) and any(
+                _PROCESS.fullmatch(name) for name in _names_asked(s.test)
+            )
+        return known
 
     def begins(self, s: ir.If, frame: Frame) -> None:
         """A test is met: note what the chain that it begins has to bind."""
@@ -30,6 +52,12 @@ class Choices:
     def has_to_bind(self, s: ir.If) -> frozenset[str]:
         """The names without which the program fails where the test, the last, does not hold."""
         return self._bound.get(id(s), frozenset())
+
+
+def _names_asked(test: ir.Expr) -> set[str]:
+    nodes = tuple(nodes_outside_definitions(test))
+    names = {n.id for n in nodes if isinstance(n, ir.Name)}
+    return names | {n.attr for n in nodes if isinstance(n, ir.Attribute)}
 
 
 def _links(s: ir.If) -> list[ir.If]:
