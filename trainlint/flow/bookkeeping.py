@@ -36,6 +36,10 @@ _RUNS = re.compile(
     """,
     re.VERBOSE,
 )
+_METERS = re.compile(
+    r"\w*meters?(_set|_dict)?|metric_logger|smoothed_value|(running|moving)_(average|mean)|averager"
+)
+"""What averages the numbers that it is told, also a loss that has its graph."""
 _GENERAL = frozenset(("__call__", "step", "update", "check", "save"))
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -55,9 +59,16 @@ def made_to(oid: ObjectId) -> bool:
     if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
         oid = oid[1]
     kind = oid[0] if isinstance(oid, tuple) and oid else None
-    return isinstance(kind, str) and kind.startswith(MADE) and _says_so(kind.removeprefix(MADE))
+    if not isinstance(kind, str) or not kind.startswith(MADE):
+        return False
+    name = kind.removeprefix(MADE)
+    return _METERS.fullmatch(_words(name)) is not None or _says_so(name)
+
+
+def _words(name: str) -> str:
+    return _HUMP.sub("_", name).lower().strip("_")
 
 
 def _says_so(name: str) -> bool:
-    words = _HUMP.sub("_", name).lower().strip("_")
+    words = _words(name)
     return _KEEPS.match(words) is not None and _RUNS.search(words) is None
