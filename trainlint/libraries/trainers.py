@@ -10,10 +10,15 @@ from trainlint.libraries.spec import (
     TrainerClass,
 )
 
-_TRL = (
-    "SFT DPO Reward KTO RLOO GRPO ORPO CPO BCO GKD OnlineDPO XPO NashMD IterativeSFT PRM"
-    " Distillation"
-).split()
+_TRL = {
+    **dict.fromkeys("SFT Reward ORPO CPO IterativeSFT PRM SDFT TPO".split(), 1),
+    # With a reference model, a teacher or rewards in the second place.
+    **dict.fromkeys("DPO KTO BCO GRPO RLOO GKD GOLD Distillation SDPO".split(), 2),
+    **dict.fromkeys("OnlineDPO XPO NashMD".split(), 3),
+}
+"""The trainers of TRL, and the position of their arguments."""
+
+_FOLDERS = {"OnlineDPO": "online_dpo", "NashMD": "nash_md"}
 
 _HUGGINGFACE: dict[str, Spec] = {
     "transformers.Trainer": TrainerClass("transformers.Trainer"),
@@ -47,18 +52,15 @@ _HUGGINGFACE: dict[str, Spec] = {
 _TRL_TABLE: dict[str, Spec] = {
     **{
         f"trl.{place}{name}Trainer": TrainerClass(
-            f"trl.{name}Trainer", args=1, checkpoints=True, injects=True
+            f"trl.{name}Trainer", args=args, checkpoints=True, injects=True
         )
-        for name in _TRL
-        for place in ("", f"experimental.{name.lower()}.")
+        for name, args in _TRL.items()
+        for place in ("", f"experimental.{_FOLDERS.get(name, name.lower())}.")
     },
-    **{f"trl.{name}Config": Settings("training_arguments") for name in _TRL},
-    # With a reference model in the second place.
     **{
-        f"trl.{name}Trainer": TrainerClass(
-            f"trl.{name}Trainer", args=2, checkpoints=True, injects=True
-        )
-        for name in ("DPO", "KTO", "BCO")
+        f"trl.{place}{name}Config": Settings("training_arguments")
+        for name in _TRL
+        for place in ("", f"experimental.{_FOLDERS.get(name, name.lower())}.")
     },
 }
 
