@@ -117,6 +117,8 @@ PEFT = Table(
         **_MODELS,
         "peft.helpers.rescale_adapter_scale": Context("neutral"),
         "peft.helpers.disable_input_dtype_casting": Context("neutral"),
+        "peft.utils.fsdp_auto_wrap_policy": Harmless(),
+        "peft.utils.other.fsdp_auto_wrap_policy": Harmless(),
         "peft.helpers.check_if_peft_model": Harmless(),
         "peft.helpers.update_forward_signature": Harmless(),
         "peft.helpers.update_generate_signature": Harmless(),
