@@ -335,10 +335,11 @@ def _parse(source: Source) -> ir.Module:
 
 
 def _sketch(text: str) -> ir.Sketch:
+    from trainlint.flow.reach import IMPLICIT
     from trainlint.flow.relevance import VOCABULARY
     from trainlint.syntax.sketch import sketch
 
-    return sketch(text, VOCABULARY)
+    return sketch(text, VOCABULARY, IMPLICIT)
 
 
 def interpret(

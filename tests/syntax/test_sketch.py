@@ -11,7 +11,7 @@ VOCABULARY = frozenset({"train", "backward"})
 
 
 def of(text: str) -> Sketch:
-    return sketch(text, VOCABULARY)
+    return sketch(text, VOCABULARY, frozenset({"__init__"}))
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,44 @@ def test_methods_mention_what_stands_up_to_the_next_one() -> None:
 def test_two_methods_of_one_name_mention_what_either_does() -> None:
     seen = of("class A:\n    def f(self): x.train()\nclass B:\n    def f(self): x.backward()\n")
     assert seen.methods == {"f": {"train", "backward"}}
+
+
+def test_a_function_mentions_what_those_inside_it_do() -> None:
+    seen = of(
+        "def train_all():\n"
+        "    def closure():\n"
+        "        loss.backward()\n"
+        "    step(closure)\n"
+        "def step(): ...\n"
+    )
+    assert seen.definitions == {"train_all": {"backward", "closure", "step"}, "step": set()}
+
+
+def test_a_class_mentions_what_runs_by_itself() -> None:
+    seen = of(
+        "class Trainer:\n"
+        "    def __init__(self):\n"
+        "        net.train()\n"
+        "    def fit(self):\n"
+        "        loss.backward()\n"
+    )
+    assert seen.definitions == {"Trainer": {"train"}}
+    assert seen.methods == {"__init__": {"train"}, "fit": {"backward"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "bound", "origin"),
+    [
+        ("from .a import b", "b", (".a", "b")),
+        ("from a import (  # why\n    x,\n    b as c,\n)", "c", ("a", "b")),
+        ("from a import x, \\\n    b", "b", ("a", "b")),
+        ("import a.b", "a", ("a", None)),
+        ("import a.b as c, d", "c", ("a.b", None)),
+        ("import a.b as c, d", "d", ("d", None)),
+        ("if x:\n    from a import b", "b", ("a", "b")),
+    ],
+)
+def test_imports_say_where_a_name_comes_from(
+    text: str, bound: str, origin: tuple[str, str | None]
+) -> None:
+    assert of(text).imports[bound] == origin

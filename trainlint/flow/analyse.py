@@ -23,9 +23,10 @@ from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import Interpreter
 from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.project import ClassInfo, ModuleInfo, Project
+from trainlint.flow.reach import Reach
 from trainlint.flow.reading import bindings_of, receiver_of
 from trainlint.flow.record import Recorder
-from trainlint.flow.relevance import PROTOCOL_WORDS, Relevance
+from trainlint.flow.relevance import Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.standins import forget_looks, thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
@@ -121,7 +122,7 @@ class Entries:
         self.recorder = recorder
         self.semantics = semantics
         self.relevance = Relevance()
-        self.protocol = Relevance(PROTOCOL_WORDS)
+        self.reach = Reach()
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.notes: list[str] = []
@@ -179,7 +180,7 @@ class Entries:
             return
         if not self.relevance.matters(func.function, self.info):
             return
-        if not self.protocol.matters(func.function, self.info) and not (
+        if not self.reach.matters(func.function, self.info) and not (
             func.function.words & FLAG_WORDS
         ):
             return
@@ -228,7 +229,7 @@ class Entries:
         if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
             entries = []
         entries = [m for m in entries if self.relevance.matters(m, _home(cls, m))]
-        judged = [m for m in entries if self.protocol.matters(m, _home(cls, m))]
+        judged = [m for m in entries if self.reach.matters(m, _home(cls, m))]
         self._statements(cls, [*looked_at, *(m for m in entries if m not in judged)])
         if not judged:
             return
@@ -352,8 +353,8 @@ _TRAINING_WORDS = frozenset("backward manual_backward step zero_grad optim eval 
 def _templates(cls: ClassInfo) -> list[ir.Function]:
     """Methods of the project's bases that call what the class defines: `run()` calls `train()`.
 
-    A base of networks has many that call `self.forward` or hand something on to it. Only those
-    tell of this class in which it or its part of them trains.
+    A base of networks or of tokenizers has many that compute with what the class defines. Only
+    those tell of this class in which it or its part of them trains.
     """
     found: dict[str, ir.Function] = {}
     for base in cls.mro[1:]:
@@ -361,7 +362,7 @@ def _templates(cls: ClassInfo) -> list[ir.Function]:
             if method.name.startswith("__") or method.name in cls.methods:
                 continue
             supplied = cls.methods.keys() & _called_on_self((method,))
-            if supplied and not (cls.is_module and _only_computes(method, supplied, cls)):
+            if supplied and not _only_computes(method, supplied, cls):
                 found.setdefault(method.name, method)
     return list(found.values())
 

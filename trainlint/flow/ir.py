@@ -651,6 +651,10 @@ class Sketch(NamedTuple):
     """All names in its code."""
     methods: dict[str, frozenset[str]]
     """By the name of a function inside something, the words of interest in its body."""
+    definitions: dict[str, frozenset[str]]
+    """The same for what is defined at the top."""
+    imports: dict[str, tuple[str, str | None]]
+    """By the name that is bound: the module, and the name in it, if one is taken from it."""
     has_star: bool
     """It imports everything from some file."""
     exported: frozenset[str] | None

@@ -45,14 +45,13 @@ PROTOCOL_WORDS = frozenset(
 VOCABULARY = DOMAIN_WORDS | PROTOCOL_WORDS
 """All that a file's sketch has to show of what its methods mention."""
 
-_BUILTINS = frozenset(dir(builtins))
+BUILTINS = frozenset(dir(builtins))
 
 
 class Relevance:
     """Answers for functions, remembering the answers."""
 
-    def __init__(self, words: frozenset[str] = DOMAIN_WORDS) -> None:
-        self.words = words
+    def __init__(self) -> None:
         self._known: dict[int, bool] = {}
         self._closing: dict[int, bool] = {}
         self._names: dict[str, frozenset[str]] = {}
@@ -70,7 +69,7 @@ class Relevance:
         known = self._known.get(id(function))
         if known is None:
             methods = self._method_names(module)
-            known = bool(function.words & self.words) or _calls_unknown(function, module, methods)
+            known = bool(function.words & DOMAIN_WORDS) or _calls_unknown(function, module, methods)
             known = known or bool(function.words & self._relevant_names(module))
             self._known[id(function)] = known
         return known
@@ -107,7 +106,7 @@ class Relevance:
                 case _:
                     pass
         for name, words in list(pending.items()):
-            if words & self.words:
+            if words & DOMAIN_WORDS:
                 names.add(name)
                 del pending[name]
         grown = True
@@ -142,7 +141,7 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo, methods: frozenset
     the decorated), and what is named like a network.
     """
     parameters = {p.name for p in function.parameters} - {"self", "cls"}
-    known = (function.locals - parameters) | module.bindings.keys() | _BUILTINS
+    known = (function.locals - parameters) | module.bindings.keys() | BUILTINS
     called = [call.func for call in calls_in(function.body)]
     names = {func.id for func in called if isinstance(func, ir.Name)}
     return (

@@ -1,13 +1,13 @@
-"""What a file's text shows without being parsed: its words, and what its methods mention.
+"""What a file's text shows without being parsed: its words, and what its functions mention.
 
 Whether a file is worth parsing can mostly be told by it, at a fiftieth of the price. It shows too
-much rather than too little: a nested function counts as a method, and a method's words go on to
-the next `def`.
+much rather than too little: indentation alone tells what belongs to what.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Set
 from itertools import zip_longest
 from sys import intern
 
@@ -15,30 +15,65 @@ from trainlint.flow.ir import Sketch
 
 _TEXT = re.compile(
     r"""(?<![\w'"])[rRbBuU]{0,2}(?:'''[^\\]*?(?:\\.[^\\]*?)*?'''|\"\"\"[^\\]*?(?:\\.[^\\]*?)*?\"\"\"
-    |'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")|\#[^\n]*""",
+    |'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")|\#[^\n]*|\\\n""",
     re.DOTALL | re.VERBOSE,
 )
-"""Strings that hold no code, and comments."""
+"""Strings that hold no code, comments, and ends of lines that are none."""
 _WORD = re.compile(r"[^\W\d]\w*")
-_METHOD = re.compile(r"^[ \t]+(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_DEFINED = re.compile(r"^([ \t]*)(?:async[ \t]+)?(def|class)[ \t]+(\w+)", re.MULTILINE)
+_FROM = re.compile(
+    r"^[ \t]*from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n;]*))", re.MULTILINE
+)
+_IMPORT = re.compile(r"^[ \t]*import[ \t]+([^\n;]*)", re.MULTILINE)
 _ALL = re.compile(r"^__all__\s*=\s*[\[(]([^\])]*)[\])][ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(r"""["'](\w+)["']""")
-_STAR = re.compile(r"\bimport[ \t]*\(?[ \t]*\*")
 
 
-def sketch(text: str, vocabulary: frozenset[str]) -> Sketch:
-    """The sketch of a file; of the methods' words only the vocabulary's and its own methods'."""
+def sketch(text: str, vocabulary: Set[str], implicit: Set[str]) -> Sketch:
+    """The sketch of a file.
+
+    Of a function's words only those of the vocabulary and the file's own names are kept. A class
+    mentions what those of its methods do that are `implicit`: they run where it alone is named.
+    """
     code = _TEXT.sub(" ", text)
-    starts = list(_METHOD.finditer(code))
-    wanted = vocabulary | {start[1] for start in starts}
+    words = frozenset(map(intern, _WORD.findall(code)))
+    imports = dict(_imports(code))
+    definitions: dict[str, frozenset[str]] = {}
     methods: dict[str, frozenset[str]] = {}
+    starts = list(_DEFINED.finditer(code))
+    wanted = words & (vocabulary | imports.keys() | {start[3] for start in starts})
+    open_: list[re.Match[str]] = []
     for start, following in zip_longest(starts, starts[1:]):
+        while open_ and len(open_[-1][1]) >= len(start[1]):
+            open_.pop()
+        open_.append(start)
         end = following.start() if following else len(code)
         mentioned = wanted.intersection(_WORD.findall(code, start.end(), end))
-        name = intern(start[1])
-        methods[name] = methods.get(name, frozenset()) | frozenset(map(intern, mentioned))
-    words = frozenset(map(intern, _WORD.findall(code)))
-    return Sketch(words, methods, bool(_STAR.search(code)), _exported(text, code))
+        first, *inner = open_
+        for function in inner:
+            if function[2] == "def":
+                methods[function[3]] = methods.get(function[3], frozenset()) | mentioned
+        if first[2] == "def" or not inner or inner[0][3] in implicit:
+            definitions[first[3]] = definitions.get(first[3], frozenset()) | mentioned
+    has_star = any(name == "*" for _, name in imports.values())
+    return Sketch(words, methods, definitions, imports, has_star, _exported(text, code))
+
+
+def _imports(code: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """By the name that it is bound to: the module, and the name in it."""
+    for module, inside, plain in _FROM.findall(code):
+        for part in (inside or plain).split(","):
+            name, _, bound = part.strip(" \t\n()").partition(" as ")
+            if name:
+                yield intern((bound or name).strip()), (intern(module), intern(name.strip()))
+    for parts in _IMPORT.findall(code):
+        for part in parts.split(","):
+            module, _, bound = part.strip().partition(" as ")
+            if bound:
+                yield intern(bound.strip()), (intern(module.strip()), None)
+            elif module:
+                root = intern(module.split(".")[0])
+                yield root, (root, None)
 
 
 def _exported(text: str, code: str) -> frozenset[str] | None:
