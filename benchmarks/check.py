@@ -7,6 +7,7 @@ Processor time and wall time of whole processes, medians over alternating rounds
 - cold, warm and one-file-changed on a tree (default: the installed transformers package, of
   which `--files` takes every n-th file so that a loaded machine can do it),
 - the same on a synthetic tree of 1, 2, 4 times the files, and on one file of growing length,
+- cold on neighbouring folders of the tree in place, what they import included (`--part`),
 - five files as pre-commit hands them over,
 - the floor: `libcst.parse_module` of the files that pass the gate, `ast.parse` of all,
 - with `--others`: Fixit, TorchFix, pylint and ruff, as far as they are installed,
@@ -76,7 +77,7 @@ from trainlint.check import Gate
 from trainlint.rules import all_rules
 gc.disable()
 gate = Gate({t for r in all_rules() if r.on and r.static and r.default for t in r.triggers})
-for path in glob.glob("**/*.py", recursive=True):
+for path in [p for f in sys.argv[1:] or ["."] for p in glob.glob(f"{f}/**/*.py", recursive=True)]:
     data = open(path, "rb").read()
     if gate.passes(data, path):
         libcst.parse_module(data.decode())
@@ -145,6 +146,21 @@ def on_tree(tree: Path, rounds: int, with_others: bool) -> dict[str, Cost]:
     return alternate(rounds, steps)
 
 
+def in_place(tree: Path, part: str, rounds: int) -> dict[str, Cost]:
+    """Neighbouring folders of a package where they are, so that they find what they import."""
+    folders = sorted(str(path.relative_to(tree)) for path in tree.glob(part))
+    floor = [sys.executable, "-c", FLOOR, *folders]
+    return alternate(
+        rounds,
+        {
+            "cold, 1 process": lambda cost: cost.add(
+                trainlint("--no-cache", "--jobs", "1", *folders), tree
+            ),
+            "floor: libcst.parse_module": lambda cost: cost.add(floor, tree),
+        },
+    )
+
+
 def synthetic(folder: Path, files: int) -> Path:
     folder.mkdir()
     for number in range(files):
@@ -176,6 +192,7 @@ def main() -> None:
     )
     parser.add_argument("--tree", type=Path, help="default: the installed transformers package")
     parser.add_argument("--files", type=int, default=20, help="take every n-th file of the tree")
+    parser.add_argument("--part", default="models/b*", help="folders of the tree, as a pattern")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--others", action="store_true")
     options = parser.parse_args()
@@ -201,6 +218,9 @@ def main() -> None:
         costs = on_tree(sample, options.rounds, options.others)
         count = sum(1 for _ in sample.rglob("*.py"))
         table(f"{tree.name}, {count} files", costs, "floor: libcst.parse_module")
+        if any(tree.glob(options.part)):
+            placed = in_place(tree, options.part, options.rounds)
+            table(f"{tree.name}/{options.part}, in place", placed, "floor: libcst.parse_module")
         growth = {
             f"{n} files": (
                 lambda cost, n=n: cost.add(trainlint("--no-cache", "--jobs", "1"), base / f"s{n}")
