@@ -50,6 +50,19 @@ SHAPES = {
         "        return x\n"
         "M(k).fit(x)"
     ),
+    "an index of itself": "x = a\n" + "x = x[x]\n" * 40 + "x = x.a[x.b]\n" * 40,
+    "a tuple of itself twice": "x = model\n" + "x = (x, x)\n" * 40 + "for m in x: m[0].eval()",
+    "a list unpacked twice into the next": (
+        "x = [model]\n" + "x = [*x, *x]\n" * 40 + "for m in x: m.eval()"
+    ),
+    "a zip of itself": ("x = [model]\n" + "x = list(zip(x, x))\n" * 40 + "for m in x: m[0].eval()"),
+    "a container of one part twice": (
+        "x = model\n" + "x = nn.Sequential(x, x)\n" * 40 + "x.eval()\nx.train()"
+    ),
+    "a list of one part twice": "x = model\n" + "x = nn.ModuleList([x, x])\n" * 40 + "x.eval()",
+    "wrappers in wrappers": (
+        "x = model\n" + "x = nn.parallel.DistributedDataParallel(x)\n" * 100 + "x.eval()"
+    ),
     "modules that hold two of one another": (
         "class M0(nn.Module):\n    pass\n"
         + times(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from trainlint.flow.state import (
     join_values,
 )
 from trainlint.flow.values import (
+    MAX_ITEMS,
     NONE,
     Const,
     External,
@@ -34,6 +37,7 @@ from trainlint.flow.values import (
     TupleValue,
     Value,
     const,
+    is_small,
 )
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import OptimizerClass
@@ -41,6 +45,7 @@ from trainlint.libraries.spec import OptimizerClass
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
 
+_MAX_ZIPS = 6
 _LOADER_NAME = re.compile(r"(data)?_?loaders?\b|_(dl|iter)\b|\bbatches\b", re.IGNORECASE)
 
 
@@ -58,6 +63,7 @@ class Collections:
         self.run = interpreter
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
         self.data_items: set[ObjectId] = set()
+        self._depth = 0
 
     def is_data(self, value: Value) -> bool:
         """What a data loader gave, a part of it or what is computed from it: it has no graph."""
@@ -135,7 +141,11 @@ class Collections:
         return ref
 
     def known_items(self, value: Value, state: State) -> tuple[Value, ...] | None:
-        """The items of a list or tuple, if all are known."""
+        """The items of a list or tuple, if all are known and they are not too many."""
+        items = self._items(value, state)
+        return items if items is None or len(items) <= MAX_ITEMS else None
+
+    def _items(self, value: Value, state: State) -> tuple[Value, ...] | None:
         match value:
             case TupleValue(items=items):
                 return items
@@ -144,7 +154,8 @@ class Collections:
                 if isinstance(thing, ListObject):
                     return thing.keys if thing.keys is not None else thing.items
                 if isinstance(thing, LibraryObject) and thing.role in ("zip", "enumerate"):
-                    return self._zipped(thing, state)
+                    with self._within() as shallow:
+                        return self._zipped(thing, state) if shallow else None
                 if isinstance(thing, ModuleObject) and thing.library in (
                     "torch.nn.ModuleList",
                     "torch.nn.Sequential",
@@ -166,7 +177,17 @@ class Collections:
         columns = [self.known_items(v, state) for _, v in thing.links]
         if not columns or any(c is None for c in columns):
             return None
-        return tuple(TupleValue(row) for row in zip(*(c or () for c in columns), strict=False))
+        rows = tuple(TupleValue(row) for row in zip(*(c or () for c in columns), strict=False))
+        return rows if is_small(rows[:1], MAX_ITEMS) else None
+
+    @contextmanager
+    def _within(self) -> Iterator[bool]:
+        """Go into what was zipped; False where zips lie in zips too deep to be told apart."""
+        self._depth += 1
+        try:
+            yield self._depth <= _MAX_ZIPS
+        finally:
+            self._depth -= 1
 
     def iterates_parameters(self, value: Value, state: State) -> bool:
         """Whether a loop over the value visits parameters, numbered or not."""
@@ -214,12 +235,10 @@ class Collections:
                         self.data_items.add(item.oid)
                         return item
                     case LibraryObject(role="zip", links=links):
-                        return TupleValue(
-                            tuple(
-                                self._column(v, i, state, frame, node)
-                                for i, (_, v) in enumerate(links)
-                            )
-                        )
+                        with self._within() as shallow:
+                            columns = enumerate(links) if shallow else ()
+                            row = [self._column(v, i, state, frame, node) for i, (_, v) in columns]
+                        return TupleValue(tuple(row)) if row else item
                     case LibraryObject(role="enumerate", links=links):
                         return TupleValue((item, self._column(links[0][1], 1, state, frame, node)))
                     case LibraryObject(role="modules", links=links):
@@ -272,6 +291,10 @@ class Collections:
         self, thing: Value, key: Value, state: State, frame: Frame, e: ir.Subscript
     ) -> Value:
         """`thing[key]`."""
+        if not (is_small(key) and is_small(thing)):
+            key = Ref(("index", frame.module.path, e.node))
+            if isinstance(thing, Ref) and not is_small(thing) and thing.oid not in state.heap:
+                thing = key
         index = key.value if isinstance(key, Const) else None
         match thing:
             case Tensor():
@@ -292,9 +315,11 @@ class Collections:
                 return Ref(("attr", thing, key))
 
     def _object_item(self, oid: ObjectId, key: Value, index: object, state: State) -> Value:
-        stored = state.attrs.get((oid, f"[{key}]"))
-        if stored is not None:
-            return stored
+        # A key can be long to spell: most things had nothing put into them.
+        if any(name.startswith("[") for name, _ in state.attrs.of(oid)):
+            stored = state.attrs.get((oid, f"[{key}]"))
+            if stored is not None:
+                return stored
         thing = state.heap.get(oid)
         if isinstance(thing, ListObject):
             if thing.keys is not None and thing.items is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from trainlint.flow import ir
 from trainlint.flow.frames import (
-    MAX_KEY,
     MAX_UNROLLED,
     Evaluated,
     Frame,
@@ -22,6 +21,7 @@ from trainlint.flow.state import (
 )
 from trainlint.flow.values import (
     FALSE,
+    MAX_ITEMS,
     NONE,
     TRUE,
     Condition,
@@ -34,7 +34,7 @@ from trainlint.flow.values import (
     Value,
     condition_key,
     const,
-    size,
+    is_small,
     value_key,
 )
 
@@ -167,7 +167,7 @@ class Expressions:
         if op == "+" and first is not None and second is not None:
             return self.run.collections.new_list((*first, *second), state, frame, e)
         key = ("expr", op, value_key(a), value_key(b))
-        return Ref(key) if size(key) < MAX_KEY else self.run.fresh(state, frame, e)
+        return Ref(key) if is_small(key) else self.run.fresh(state, frame, e)
 
     def _negated(self, value: Value, state: State, frame: Frame, e: ir.UnaryOp) -> Value:
         if isinstance(value, Tensor):
@@ -188,7 +188,9 @@ class Expressions:
             elif starred:
                 results.append((st, self._starred(e, values, st, frame)))
             elif e.kind is ir.SequenceKind.TUPLE:
-                results.append((st, TupleValue(values)))
+                known = is_small(values, MAX_ITEMS)
+                tuple_ = TupleValue(values) if known else Ref(("tuple", frame.module.path, e.node))
+                results.append((st, tuple_))
             else:
                 results.append((st, self.run.collections.new_list(values, st, frame, e)))
         return results
@@ -348,7 +350,7 @@ def comparison(op: str, a: Value, b: Value) -> Condition | None:
     if plain in ("==", "is") and b in (TRUE, FALSE) and not isinstance(a, Const):
         question, yes = condition_key(a)
         same = yes is (b == TRUE)
-        return Condition(question, positive is same) if size(question) < MAX_KEY else None
+        return Condition(question, positive is same) if is_small(question) else None
     first, second = value_key(a), value_key(b)
     if plain == "<":
         plain, first, second = ">", second, first
@@ -358,7 +360,7 @@ def comparison(op: str, a: Value, b: Value) -> Condition | None:
         key: Hashable = ("eq", first, second)
     else:
         key = ("cmp", plain, first, second)
-    return Condition(key, positive) if size(key) < MAX_KEY else None
+    return Condition(key, positive) if is_small(key) else None
 
 
 def fold(op: str, a: Const, b: Const) -> Const | None:

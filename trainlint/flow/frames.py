@@ -30,7 +30,6 @@ SIZE_OF_A_STEP = 200
 
 Where a program holds thousands, joining its branches is most of the work.
 """
-MAX_KEY = 60
 
 BUILTINS = frozenset(dir(builtins))
 

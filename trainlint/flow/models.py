@@ -175,10 +175,16 @@ class Models:
         overrides: bool = True,
         top: bool = True,
         seen: frozenset[ObjectId] = frozenset(),
+        done: dict[ObjectId, State] | None = None,
     ) -> list[State]:
-        """`train(mode)` on a module and everything below it; overrides of `train` are run."""
+        """`train(mode)` on a module and everything below it; overrides of `train` are run.
+
+        `seen` are those above it, `done` those that it was called on already: one that stands in
+        many places is not gone through again from each.
+        """
         module = self.promote(oid, state)
-        if oid in seen or module.mode_fixed:
+        done = {} if done is None else done
+        if oid in seen or module.mode_fixed or done.get(oid) is state:
             return [state]
         seen |= {oid}
         if overrides and module.cls is not None:
@@ -197,12 +203,14 @@ class Models:
         if is_training_name(frame.name):
             # What trains chooses its mode anew, whatever was evaluated before.
             state.update(oid, evaluated=False)
-        states = [state]
+        below = [child for _, child in self.children(oid, state) if child not in seen]
         if module.wraps is not None:
-            states = self._each(states, module.wraps, mode, frame, node, cause, note, seen)
-        for _, child in self.children(oid, state):
-            if child not in seen:
-                states = self._each(states, child, mode, frame, node, cause, note, seen)
+            below.insert(0, module.wraps)
+        states = [state]
+        for child in below:
+            states = self._each(states, child, mode, frame, node, cause, note, seen, done)
+        if len(states) == 1 and states[0] is state:
+            done[oid] = state
         return states
 
     def _each(
@@ -215,14 +223,23 @@ class Models:
         cause: Cause,
         note: str,
         seen: frozenset[ObjectId],
+        done: dict[ObjectId, State],
     ) -> list[State]:
-        return [
-            after
-            for st in states
-            for after in self.set_mode(
-                child, mode, st, frame, node, cause=cause, note=note, top=False, seen=seen
+        after: list[State] = []
+        for st in states:
+            after += self.set_mode(
+                child,
+                mode,
+                st,
+                frame,
+                node,
+                cause=cause,
+                note=note,
+                top=False,
+                seen=seen,
+                done=done,
             )
-        ]
+        return after
 
     def _is_part(self, oid: ObjectId, state: State) -> bool:
         """Whether it is a sub-module of a module, not a whole model."""

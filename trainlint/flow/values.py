@@ -230,6 +230,20 @@ def value_key(value: Value) -> Hashable:
     return value.oid if isinstance(value, Ref) else value
 
 
-def size(key: object) -> int:
-    """How many parts a key has."""
-    return 1 + sum(map(size, key)) if isinstance(key, tuple) else 1
+MAX_KEY = 60
+"""Parts of a key; one that is made of itself, over and over, would double each time."""
+
+MAX_ITEMS = 2000
+"""Items of a list or tuple, those within them included, that are known one by one."""
+
+
+def is_small(key: object, limit: int = MAX_KEY) -> bool:
+    """Whether a key has few enough parts to be hashed and compared again and again."""
+    parts = 0
+    stack = [key]
+    while stack and parts < limit:
+        parts += 1
+        top = stack.pop()
+        if isinstance(top, tuple):
+            stack.extend(top)
+    return parts < limit
