@@ -99,7 +99,8 @@ def test_what_is_read_for_one_file_is_bounded(tmp_path: Path) -> None:
         )
     program = tmp_path / "program.py"
     imports = "".join(f"from part{i} import f{i}\n" for i in range(40))
-    program.write_text(HEAD + imports + "f0(model)\nmodel.backward()\n")
+    calls = "".join(f"f{i}(model)\n" for i in range(40))
+    program.write_text(HEAD + imports + calls + "model.backward()\n")
     checker = Checker(Neighbourhood())
     result = checker.check(str(program), PLAN)
     assert checker.parsed < _Loader.MAX_TEXT + 3 * len(body)
