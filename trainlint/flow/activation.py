@@ -219,6 +219,10 @@ class BodyReader:
                 return whole if isinstance(whole, str) else ""
             case ir.IfExp(body=body, orelse=orelse):
                 return agreed([self.of(body, known), self.of(orelse, known)])
+            case ir.BinOp(op="+", left=left, right=right):
+                # No sum with a linear map's result has a range. A difference may have one:
+                # `x - x.logsumexp(1)`.
+                return "none" if "none" in (self.of(left, known), self.of(right, known)) else ""
             case ir.Subscript(value=owner):
                 whole = self.of(owner, known)
                 return "" if whole in _SPREAD else whole

@@ -40,18 +40,15 @@ _METERS = re.compile(
     r"\w*meters?(_set|_dict)?|metric_logger|smoothed_value|(running|moving)_(average|mean)|averager"
 )
 """What averages the numbers that it is told, also a loss that has its graph."""
-_GENERAL = frozenset(("__call__", "step", "update", "check", "save"))
+_GENERAL = frozenset(("__call__", "step", "update", "check"))
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def keeps_books(function: ir.Expr) -> bool:
     """Whether the name of a function that is not here says that it changes no training state."""
     *owners, name = ir.spelled(function).split(".")
-    if name in _GENERAL and owners and owners[-1] != "self":
-        name = f"{owners[-1]}_{name}" if name == "save" else owners[-1]
-        if _says_so(name):
-            return True
-    return _says_so(name)
+    owner = owners[-1] if name in _GENERAL and owners else ""
+    return _says_so(name) or _says_so(owner)
 
 
 def made_to(oid: ObjectId) -> bool:

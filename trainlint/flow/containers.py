@@ -132,8 +132,10 @@ class ClassReader:
     def _assigned(self, name: str, node: ir.Assign, value: ir.Expr, local: MethodReader) -> None:
         container = local.container(value)
         if container is None:
-            # Bound to something else as well: what it is in the end is not known.
-            self.handed_on.add(name)
+            if made_by(value, local.scope) is None:
+                # Bound to something else as well: what it is in the end is not known.
+                self.handed_on.add(name)
+            # A layer is what another option puts there, or holds what it was given by name.
             return
         site = Site(self.info.module.path, node.node)
         kept = self.attributes.setdefault(name, Kept(container, site))

@@ -247,7 +247,9 @@ class Training:
                 in_loop=any(loop.repeats for loop in self.run.loops),
                 result_used=result_used,
             )
-            self.forwards[key] = Seen(event, made.oid, self.run.rounds, [state.decisions])
+            # A wrapper's forward is one of the model that it wraps, and trains that.
+            own = self.models.base(made.oid, state)
+            self.forwards[key] = Seen(event, own, self.run.rounds, [state.decisions])
             return
         seen.paths.append(state.decisions)
         if self.run.rounds < seen.rounds:
@@ -380,7 +382,8 @@ class Training:
                 backward=site,
                 follows=Certainty.YES if follows else Certainty.UNKNOWN,
             )
-            self.references.append((event, made.oid, self.run.rounds, state.decisions))
+            own = self.models.base(made.oid, state)
+            self.references.append((event, own, self.run.rounds, state.decisions))
 
     def _gives_values_only(self, made: Forward, state: State) -> bool:
         """A frozen model that no optimizer holds and that no gradient passes through."""
