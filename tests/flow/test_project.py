@@ -6,6 +6,7 @@ from trainlint.flow import ir
 from trainlint.flow.project import Project
 from trainlint.flow.values import ClassValue, External, Value
 from trainlint.syntax.lower import lower
+from trainlint.syntax.sketch import sketch
 
 
 class Files:
@@ -18,6 +19,9 @@ class Files:
     def load(self, path: str) -> ir.Module | None:
         self.loaded.append(path)
         return lower(self.files[path], path)
+
+    def sketch(self, path: str) -> ir.Sketch | None:
+        return sketch(self.files[path], frozenset(), frozenset())
 
     def find(self, dotted: str, from_path: str) -> str | None:
         name = dotted.lstrip(".")
@@ -40,11 +44,18 @@ def test_a_star_import_gives_what_the_other_file_defines() -> None:
 
 
 def test_a_name_is_not_looked_for_in_hundreds_of_files() -> None:
-    parts = {f"part{i}": f"class Net{i}: ..." for i in range(200)}
+    parts = {f"part{i}": f"class Net{i}(Missing): ..." for i in range(200)}
     gathers = "\n".join(f"from .{part} import *" for part in parts)
     found, loader = resolved("Missing", "/p/a.py", a=gathers, **parts)
     assert found is None
     assert len(loader.loaded) < 40
+
+
+def test_a_file_that_does_not_have_the_word_is_not_parsed_for_it() -> None:
+    source = "from .b import *\nfrom .c import *"
+    found, loader = resolved("Net", "/p/a.py", a=source, b="class No: ...", c="class Net: ...")
+    assert isinstance(found, ClassValue)
+    assert loader.loaded == ["/p/c.py"]
 
 
 def test_a_library_s_own_file_knows_the_library_s_classes_by_their_names() -> None:

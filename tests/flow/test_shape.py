@@ -21,6 +21,7 @@ from trainlint.flow.record import Recorder
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.syntax.lower import lower
+from trainlint.syntax.sketch import sketch
 
 HEAD = """
 import torch
@@ -39,6 +40,9 @@ class Files:
 
     def load(self, path: str) -> ir.Module | None:
         return lower(HEAD + dedent(self.files[path]), path)
+
+    def sketch(self, path: str) -> ir.Sketch | None:
+        return sketch(HEAD + dedent(self.files[path]), frozenset(), frozenset())
 
     def find(self, dotted: str, from_path: str) -> str | None:
         return dotted if dotted in self.files else None
