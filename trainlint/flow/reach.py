@@ -24,6 +24,17 @@ IMPLICIT = frozenset(
 )
 """Methods that run where only the class or its instance is named."""
 
+_STEPS = frozenset(
+    """train eval backward manual_backward step zero_grad optim fit Trainer requires_grad_
+    load_adapter set_adapter add_adapter merge_adapter merge_and_unload unload disable_adapter
+    disable_adapters get_peft_model inject_adapter_in_model prepare_model_for_kbit_training
+    DistributedSampler
+    """.split()
+)
+"""What a called function has to mention: loading a model or a loss alone begins no training."""
+_CONTAINERS = frozenset(name for kind in (dict, list, set, str) for name in dir(kind)) - {"update"}
+"""Methods of builtin containers: whoever calls `get` means a dict's. An agent has its `update`."""
+
 
 class Reach:
     """Answers for functions, remembering the answers."""
@@ -97,7 +108,7 @@ class _Names:
     def closed(self) -> frozenset[str]:
         """All names that reach training."""
         pending = dict(self._mentions)
-        fresh = self._reaching | PROTOCOL_WORDS
+        fresh = self._reaching | _STEPS
         while fresh:
             fresh = {name for name, words in pending.items() if not words.isdisjoint(fresh)}
             for name in fresh:
@@ -109,13 +120,18 @@ class _Names:
         """Two methods of one name mention what either does."""
         self._mentions[name] = self._mentions.get(name, frozenset()).union(words)
 
+    def _method(self, name: str, words: Iterable[str]) -> None:
+        """A method that is called by name; every class has an `__init__`."""
+        if name not in _CONTAINERS:
+            self._add(name, words)
+
     def _class(self, name: str, cls: ir.Class) -> None:
         for base in cls.bases:
-            self._add(name, mentioned(base) & PROTOCOL_WORDS)
+            self._add(name, mentioned(base) & _STEPS)
         for function in cls.body:
             if not isinstance(function, ir.Function):
                 continue
-            self._add(function.name, function.words)
+            self._method(function.name, function.words)
             if function.name in IMPLICIT:
                 self._add(name, function.words)
             for node in nodes_of(function):
@@ -153,12 +169,13 @@ class _Names:
     def _take_in(self, path: str, seen: ir.Sketch) -> None:
         if path not in self._files:
             self._files.add(path)
-            for table in (seen.methods, seen.definitions):
-                for name, words in table.items():
-                    self._add(name, words)
+            for name, words in seen.methods.items():
+                self._method(name, words)
+            for name, words in seen.definitions.items():
+                self._add(name, words)
 
 
 def _trains(path: str, project: Project) -> bool:
     """Whether a file mentions training at all."""
     seen = project.loader.sketch(path)
-    return seen is None or seen.has_star or not seen.words.isdisjoint(PROTOCOL_WORDS)
+    return seen is None or seen.has_star or not seen.words.isdisjoint(_STEPS)
