@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +15,8 @@ from torch import nn
 class Listener(Protocol):
     """What is told of the model's forwards: a watch."""
 
-    def on_forward(self, module: nn.Module) -> None:
-        """A forward begins."""
+    def on_forward(self, module: nn.Module, given: Iterable[object] = ()) -> None:
+        """A forward of what was given begins."""
 
     def on_forward_end(self, module: nn.Module, output: object) -> None:
         """A forward is over; `output` is None if it raised."""
@@ -53,12 +53,12 @@ class ForwardBegins(_Vanishing):
     def __init__(self, watch: Listener) -> None:
         self.watch = weakref.ref(watch)
 
-    def __call__(self, module: nn.Module, args: object) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             return
         watch = self.watch()
         if watch is not None:
-            watch.on_forward(module)
+            watch.on_forward(module, (*args, *kwargs.values()))
 
 
 class ForwardEnds(_Vanishing):

@@ -246,9 +246,10 @@ def _clip_value(original: Callable[..., Any]) -> Callable[..., Any]:
     def group(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         frame = sys._getframe(1)
         if frame.f_code.co_name == "clip_grad_value_":
-            parameters = list(frame.f_locals.get("parameters", ()))
+            # not `parameters`: that may be a generator, by now exhausted
+            grads = list(frame.f_locals.get("grads", ()))
             for watch in watches():
-                watch.on_clip(parameters, float(frame.f_locals.get("clip_value", 1.0)))
+                watch.on_clip(grads, float(frame.f_locals.get("clip_value", 1.0)))
         return original(tensors, *args, **kwargs)
 
     return group

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import CodeType
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -16,9 +17,10 @@ _DROPOUT = (
     nn.FeatureAlphaDropout,
 )
 _RUNNING = nn.modules.batchnorm._NormBase  # BatchNorm*, SyncBatchNorm, InstanceNorm*, lazy ones
-_READS: dict[type, bool] = {}
+_READS: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+"""Holds no class alive: users define theirs in functions and notebook cells, again and again."""
 _NEVER: set[type] = set()
-"""Classes already found to be insensitive, whatever their attributes."""
+"""Classes of libraries already found to be insensitive, whatever their attributes."""
 _KNOWN_PACKAGES = ("torch.", "transformers.", "peft.", "lightning.", "pytorch_lightning.")
 _RATE_WORDS = ("drop", "jitter")
 _RATE_CONFIG = ("drop",)
@@ -102,7 +104,8 @@ def sensitive(module: nn.Module, *, config_drops: bool = False) -> bool:
     if source.startswith("torch.nn.utils.parametrizations"):
         return kind.__name__ == "_SpectralNorm"
     if source.startswith("torch.") or not _reads_flag(kind):
-        _NEVER.add(kind)
+        if source.startswith(_KNOWN_PACKAGES):
+            _NEVER.add(kind)
         return False
     if source.startswith(_KNOWN_PACKAGES):
         if source.startswith("peft."):

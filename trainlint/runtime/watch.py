@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -151,7 +151,7 @@ class Watch:
                     self.on_compiled(found)
 
     def _hook_one(self, module: nn.Module) -> None:
-        self._handles.append(module.register_forward_pre_hook(hooks.ForwardBegins(self)))
+        self._handles.append(_before(module, hooks.ForwardBegins(self)))
         ends = hooks.ForwardEnds(self)
         self._handles.append(module.register_forward_hook(ends, always_call=True))
 
@@ -227,13 +227,13 @@ class Watch:
         parts.run.note(Switch(id(module), mode, who.where, who.through))
         parts.modes.switched()
 
-    def on_forward(self, module: nn.Module) -> None:
+    def on_forward(self, module: nn.Module, given: Iterable[object] = ()) -> None:
         """A forward of the root, or of the module inside its wrappers, begins."""
         parts = self._parts
         if parts is None or not parts.run.view.called(module):
             return
         self.threads.add(threading.get_ident())
-        parts.forwards.begin(module)
+        parts.forwards.begin(module, given)
 
     def on_forward_end(self, module: nn.Module, output: object) -> None:
         """The forward is over; `output` is None if it raised."""
@@ -316,6 +316,10 @@ class Watch:
         """An optimizer stepped."""
         if self._parts is not None:
             self._parts.steps.after(optimizer)
+
+
+def _before(module: nn.Module, hook: hooks.ForwardBegins) -> Any:
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def _call(method: weakref.WeakMethod[Any]) -> None:

@@ -213,10 +213,13 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
                 wrong.append(name)
     if not wrong:
         return []
-    text = (
-        f"{grouped(wrong)} frozen, yet back in train mode: `train()` on the whole model undid "
-        "the `eval()` of this part, its statistics or dropout are live again"
-    )
+    if lines:
+        text = (
+            f"{grouped(wrong)} frozen, yet back in train mode: `train()` on the whole model undid "
+            "the `eval()` of this part, its statistics or dropout are live again"
+        )
+    else:
+        text = f"{grouped(wrong)} frozen, yet in train mode: the running statistics still move"
     related = tuple(dict.fromkeys(str(s) for pair in lines for s in pair))
     advice = "call `eval()` on the frozen part after each `model.train()`"
     return [Verdict("TL105", text, tuple(wrong), related=related, help=advice, cause="undone")]

@@ -58,8 +58,13 @@ def coverage(
     optimizers: Sequence[Held],
     *,
     graded: bool = False,
+    steps: Held | None = None,
 ) -> list[Verdict]:
-    """The optimizers against what is meant to train; `graded`: only what has a gradient counts."""
+    """The optimizers against what is meant to train.
+
+    `graded`: only what has a gradient counts; `steps`: the one about to step, as others may hold
+    what is frozen for its turn only.
+    """
     if not optimizers or any(h.flat for h in optimizers):
         return []
     inside = {i for h in optimizers for i in h.inside}
@@ -72,6 +77,9 @@ def coverage(
     if not trainable:
         return [] if not frozen else _nothing_trains(state, frozen)
     if not missing:
+        if steps is not None and len(frozen) < len(inside):
+            inside = set(steps.inside)
+            frozen = [i for i in frozen if i in inside]
         return _some_frozen(state, optimizers, frozen, inside)
     return [_missing(state, optimizers, missing, frozen, inside, trainable)]
 

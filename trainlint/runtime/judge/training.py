@@ -105,7 +105,10 @@ def _frozen_because(
         how = "`prepare_model_for_kbit_training` ran after the adapters were put in"
         advice = "call it on the base model, before `get_peft_model`"
         return Verdict("TL403", text.format(how=how), (), names, help=advice, cause="frozen")
-    how = "everything was frozen after the adapters were put in"
+    how = (
+        "everything was frozen after the adapters were put in (by hand, or by "
+        "`prepare_model_for_kbit_training`)"
+    )
     advice = "freeze the base before `get_peft_model`, or call `set_adapter` to unfreeze"
     return Verdict("TL404", text.format(how=how), (), names, help=advice, cause="frozen")
 

@@ -8,6 +8,7 @@ import torch
 
 from trainlint.runtime.judge import adapters
 from trainlint.runtime.judge.causes import is_root
+from trainlint.runtime.judge.checkpoint import checkpoint_cut
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.forward import Forward
@@ -52,10 +53,30 @@ class Backwards:
         if not ours:
             return
         found = self._judge(ours)
+        self._run.for_inputs = any(f.wanted for f in ours)
         if found:
             for forward in ours:  # whatever becomes of this backward, it was meant for them
                 forward.consumed = True
-        self._say(found)
+        if found and (self._run.for_inputs or self._observed()):
+            self._withhold(found)
+            found = []
+        self._say(found + self._training.compare_ranks())
+
+    def _withhold(self, found: list[Verdict]) -> None:
+        """Adversarial examples, saliency maps and style transfer run a backward and train nothing.
+
+        Only a step on these gradients makes it training: clearing them first takes it back.
+        """
+        line = where(5)
+        self._run.withheld += [v.at(v.line or line) for v in found]
+        self._training.forget()
+
+    def _observed(self) -> bool:
+        """Whether the user hooked the backward of some module, as Grad-CAM does."""
+        root = self._run.view.root()
+        return root is not None and any(
+            m._backward_hooks or m._backward_pre_hooks for m in root.modules()
+        )
 
     def _say(self, found: list[Verdict]) -> None:
         """Report at the line of the backward, which is looked up only if there is something."""
@@ -75,7 +96,7 @@ class Backwards:
                 )
         if self._training.due():
             found += self._training.judge()
-        return found + self._training.compare_ranks()
+        return found
 
     def after(self) -> None:
         """A backward in one of our threads is over."""
@@ -128,6 +149,8 @@ class Backwards:
             return frozen
         if not last.grad:
             return [self._gradients_off(last)]
+        if run.cut is not None:
+            return [checkpoint_cut(run.cut, self._trainable())]
         if not last.has_graph and not self._forwards.waiting:
             return []
         text = "backward on a loss that was cut from its graph (`.item()`, `.detach()`, numpy ...)"
@@ -144,6 +167,10 @@ class Backwards:
         names = tuple(n for n, _ in state.parameters)
         text = f"all {len(names)} parameters of the model are frozen: nothing will train"
         return [Verdict("TL301", text, (), names, cause="coverage")]
+
+    def _trainable(self) -> tuple[str, ...]:
+        state = self._run.view.observe()
+        return () if state is None else tuple(state.parameters[i][0] for i in state.trainable())
 
     def _gradients_off(self, last: Forward) -> Verdict:
         if self._run.trained and not torch.is_grad_enabled():

@@ -45,10 +45,11 @@ class Coverage:
         if state is None:
             return []
         holders = self._optimizers.held(state)
-        found = verdicts.coverage(state, holders, graded=True)
+        turn = next((h for h in holders if h.optimizer is view.ref()), None)
+        found = verdicts.coverage(state, holders, graded=True, steps=turn)
         if any(is_root(v) for v in found) and any(h.inside for h in holders):
             found = self._with_others(state, holders, found)
-        return found + verdicts.moves_frozen(state, holders)
+        return found + verdicts.moves_frozen(state, [] if turn is None else [turn])
 
     def _with_others(
         self, state: Observation, holders: list[Held], found: list[Verdict]

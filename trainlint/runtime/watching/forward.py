@@ -28,6 +28,8 @@ class Forward:
     """A backward used it."""
     function: str = ""
     """The user's function that called it."""
+    wanted: bool = False
+    """An input requires grad: the backward may be for that, and train nothing."""
     bypassed: bool = False
     """It went past the DDP wrapper."""
     graph: weakref.ref[Marker] | None = None

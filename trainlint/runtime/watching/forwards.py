@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import FrameType
 
 import torch
@@ -51,7 +52,7 @@ class Forwards:
 
     # --- begin and end ------------------------------------------------------------------------
 
-    def begin(self, module: nn.Module) -> None:
+    def begin(self, module: nn.Module, given: Iterable[object] = ()) -> None:
         """A forward of the root, or of the module inside its wrappers, begins."""
         run = self._run
         stack = self._stacks.setdefault(threading.get_ident(), [])
@@ -68,6 +69,9 @@ class Forwards:
             return
         grad = torch.is_grad_enabled()
         forward = self._record(plan, module, grad)
+        forward.wanted = grad and any(
+            isinstance(t, torch.Tensor) and t.requires_grad for t in given
+        )
         stack.append((forward, calling()))
         self.last = forward
         found = [*run.findings.take_deferred(), *self.unused()]

@@ -11,6 +11,7 @@ from torch import nn
 
 from trainlint.core.diagnostic import Severity
 from trainlint.runtime import hooks
+from trainlint.runtime.judge.checkpoint import checkpoint_cut
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.report import grouped
 from trainlint.runtime.watching.model_view import CLOSE_STEPS
@@ -57,7 +58,7 @@ class GradientJudge:
         if not run.since_step:
             return []
         if run.cut is not None:
-            return [_checkpoint_cut(run.cut, names)]
+            return [checkpoint_cut(run.cut, names)]
         if run.forwards:
             text = "backward ran on a loss that was cut from the model's graph: no gradient arrived"
             return [Verdict("TL212", text, (), names, cause="cut")]
@@ -90,7 +91,7 @@ class GradientJudge:
             view.missing_rounds += 1
         names = self._run.view.names([p for p, none in zip(view.own, absent) if none])
         if self._run.cut is not None:
-            return [_checkpoint_cut(self._run.cut, names)]
+            return [checkpoint_cut(self._run.cut, names)]
         if view.missing_rounds == 1:
             self._diagnosis.begin(names)
         if view.missing_rounds != 2 or not self._diagnosis.runs:
@@ -146,16 +147,6 @@ def _all_finite(grads: list[torch.Tensor]) -> bool:
     if len(grads) <= _SUMMED:
         return all(math.isfinite(float(g.sum())) for g in grads)
     return bool(torch.isfinite(torch.stack(torch._foreach_norm(grads))).all())
-
-
-def _checkpoint_cut(line: str, names: tuple[str, ...]) -> Verdict:
-    text = (
-        "reentrant gradient checkpointing over a frozen base, and no input requires grad: "
-        f"nothing inside gets a gradient ({grouped(names)})"
-    )
-    related = (f"{line}: the checkpointed forward",)
-    advice = "call `model.enable_input_require_grads()` or use `use_reentrant=False`"
-    return Verdict("TL412", text, (), names, related=related, help=advice, cause="cut")
 
 
 class Diagnosis:

@@ -18,6 +18,9 @@ from trainlint.runtime.watching.run import Run
 
 _LOOKED = 64
 """So many of the clipped parameters tell whose they are."""
+_CYCLES = 16
+"""So many backwards in vain show that there is no step: fewer may be parts of one, whose gradients
+are taken aside (PCGrad, gradients per sample)."""
 
 
 class GradientLedger:
@@ -88,9 +91,10 @@ class GradientLedger:
         if view is not None:
             view.attempts += 1
             view.scaled = False
-            view.dirty = None
-            view.mark = None
             view.cycles = 0
+            if view.grads is not Grads.CONSUMED:  # the step was skipped
+                view.dirty = None
+                view.mark = None
 
     def passed_by_scaler(self, view: OptimizerView) -> list[Verdict]:
         """A step on gradients that are still scaled, outside the scaler."""
@@ -120,6 +124,7 @@ class GradientLedger:
             self._clear(view)
 
     def _clear(self, view: OptimizerView) -> None:
+        self._run.withheld.clear()
         view.dirty = None
         view.mark = None
         view.scaled = False
@@ -129,9 +134,11 @@ class GradientLedger:
             return
         view.grads = Grads.WIPED
         view.wiped = where(5)
+        if self._run.for_inputs or view.steps or view.attempts:
+            return  # an attack, or Fisher information gathered after training
         view.cycles += 1
         alone = len(self._optimizers) == 1 and not self._run.fused and view.ref() is not None
-        if view.cycles >= 3 and not view.closure and alone:
+        if view.cycles >= _CYCLES and not view.closure and alone:
             self._run.findings.emit([never_stepped()], view.wiped)
 
     def uncleared(self, view: OptimizerView) -> list[Verdict]:
@@ -148,12 +155,14 @@ class GradientLedger:
 
     # --- clipping -----------------------------------------------------------------------------
 
-    def clip(self, parameters: list[Any]) -> None:
-        """Gradients are about to be clipped, to a finite limit."""
-        view = self._clipped(parameters)
-        if view is None:
-            return
-        self._run.findings.emit(self._judge_clip(view), where(4))
+    def clip(self, clipped: list[Any]) -> None:
+        """Parameters or their gradients are about to be clipped, to a finite limit."""
+        judged = [(view, self._judge_clip(view)) for view in self._clipped(clipped)]
+        for view, found in judged:
+            if not found:
+                view.mark = None  # the clip writes to the gradients: that is no second backward
+        if judged and all(found for _, found in judged):
+            self._run.findings.emit(judged[0][1], where(4))
 
     def _judge_clip(self, view: OptimizerView) -> list[Verdict]:
         if view.scaled and not patches.local.scaler_step:
@@ -165,27 +174,25 @@ class GradientLedger:
             return [Verdict("TL211", text, help=advice, cause="clip")]
         advice = "clip between backward and step"
         if view.grads is Grads.CONSUMED and view.steps:
+            if not _as_stepped(view):
+                return []  # others were put there by hand
             text = "gradients are clipped after the step that used them"
             return [Verdict("TL210", text, help=advice, cause="clip")]
-        if view.grads in (Grads.CLEARED, Grads.WIPED) and self._run.forwards:
+        if view.grads not in (Grads.CLEARED, Grads.WIPED) or not _empty(view):
+            return []
+        if self._run.forwards:
             text = "gradients are clipped before the backward that fills them"
             return [Verdict("TL210", text, help=advice, cause="clip")]
-        view.mark = None  # the clip writes to the gradients: that is no second backward
+        if view.steps and not self._run.since_step:
+            text = "gradients are clipped after the step, when they are already cleared"
+            return [Verdict("TL210", text, help=advice, cause="clip")]
         return []
 
-    def _clipped(self, parameters: list[Any]) -> OptimizerView | None:
-        """The optimizer whose gradients are clipped."""
-        first = {id(p) for p in parameters[:_LOOKED]} | {
-            id(p.grad)
-            for p in parameters[:_LOOKED]
-            if isinstance(p, torch.Tensor) and p.grad is not None
-        }
-        for view in self._optimizers:
-            if view.sentinel is not None and id(view.sentinel) in first:
-                return view
-            if any(id(p) in first for p in view.own):
-                return view
-        return None
+    def _clipped(self, clipped: list[Any]) -> list[OptimizerView]:
+        """The optimizers whose gradients are clipped."""
+        looked = clipped if len(self._optimizers) > 1 else clipped[:_LOOKED]
+        given = {id(t) for t in looked}
+        return [view for view in self._optimizers if _any_of(view, given)]
 
     # --- step ---------------------------------------------------------------------------------
 
@@ -199,6 +206,26 @@ class GradientLedger:
         sentinel = view.sentinel
         if sentinel is not None and sentinel.grad is not None:
             view.mark = stamp(sentinel.grad)
+
+
+def _any_of(view: OptimizerView, given: set[int]) -> bool:
+    """Whether some of these are its parameters, or their gradients."""
+    return any(id(p) in given or (p.grad is not None and id(p.grad) in given) for p in view.own)
+
+
+def _as_stepped(view: OptimizerView) -> bool:
+    """Whether the gradients still are those that the last step used."""
+    grad = None if view.sentinel is None else view.sentinel.grad
+    return grad is not None and (view.mark is None or stamp(grad) == view.mark)
+
+
+def _empty(view: OptimizerView) -> bool:
+    """Whether nothing put gradients there by hand since they were cleared.
+
+    Says no where only reading a device could tell.
+    """
+    grads = [p.grad for p in view.own if p.grad is not None]
+    return all(g.device.type == "cpu" and not bool(g.any()) for g in grads)
 
 
 def stamp(tensor: torch.Tensor) -> tuple[int, int]:

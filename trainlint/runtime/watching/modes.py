@@ -30,6 +30,8 @@ class ModeJudge:
         self._judged_status: object = None
         self._root_flag: bool | None = None
         self._root_assigned = False
+        self._off: Sequence[str] = ()
+        """What was found in eval mode amid training."""
 
     def reset(self) -> None:
         """The model's structure changed: nothing is known to be good."""
@@ -71,7 +73,12 @@ class ModeJudge:
         self, state: Observation, flags: Sequence[int], intended: Modes
     ) -> list[Verdict]:
         found = modes.in_training(state, flags, intended)
-        if self._root_assigned and found and flags[0] and found[0].code in ("TL101", "TL107"):
+        if not found or found[0].code not in ("TL101", "TL107"):
+            return found
+        known = found[0].modules == self._off  # off before the root's flag was assigned
+        if not self._root_assigned:
+            self._off = found[0].modules
+        elif flags[0] and not known:
             text = "`training` was assigned on the outermost module and did not reach the rest"
             return [replace(found[0], code="TL104", message=f"{text}: {found[0].message}")]
         return found

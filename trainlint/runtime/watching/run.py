@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trainlint.runtime.judge.modes import Switch
+from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.watching.findings import Findings
 from trainlint.runtime.watching.model_view import ModelView
 from trainlint.runtime.watching.settings import Settings
@@ -67,6 +68,10 @@ class Run:
     """Forwards with gradients on since the last backward."""
     cut: str | None = None
     """The line of a reentrant checkpoint of which no input requires grad, since the last step."""
+    for_inputs: bool = False
+    """The last backward reached inputs that require grad: an attack, a saliency map, a style."""
+    withheld: list[Verdict] = field(default_factory=list)
+    """On backwards that may have trained nothing: true once a step uses their gradients."""
     fused: bool = False
     """Optimizers step inside backward, each for one parameter."""
     look_again: bool = True

@@ -81,7 +81,8 @@ class Steps:
         run = self._run
         if run.steps % run.settings.every and run.steps >= CLOSE_STEPS:
             return
-        self._say(self._ledger.passed_by_scaler(view))
+        withheld, run.withheld = run.withheld, []
+        self._say(withheld + self._ledger.passed_by_scaler(view))
         sentinel = view.sentinel
         all_of_it = run.view.looks(run.steps)
         found = self._held(view, optimizer, close=all_of_it)

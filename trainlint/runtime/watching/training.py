@@ -80,6 +80,11 @@ class TrainingJudge:
             found += overrides.broken(state)
         return found
 
+    def forget(self) -> None:
+        """What was judged last was withheld: judge it again at the next backward."""
+        self._judged = None
+        self._run.look_again = self._run.changed = True
+
     def compare_ranks(self) -> list[Verdict]:
         """Before the first backward of a step: DDP would hang in it if the ranks disagree."""
         run = self._run
