@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fixtures.checking import check_paths
+from tests.properties import (  # noqa: F401
+    rewritten_flow,
+    rewritten_names,
+    wrong_objects,
+    wrong_places,
+)
 from tests.properties.edits import Files
 from tests.properties.mutators import MUTATORS, Mutator
 

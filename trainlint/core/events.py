@@ -88,7 +88,7 @@ class Evaluation(Event):
     trained_elsewhere: Origin | None = field(default=None, compare=False)
     """Where the same model is trained in the same program, if it is."""
     needs_train: bool = False
-    """It gives losses only in train mode (torchvision's detectors) and was given targets."""
+    """It gives a dict of losses, as torchvision's detectors do in train mode only."""
     result_used: Certainty = Certainty.UNKNOWN
     """NO if the forward's result is dropped: it runs for its statistics only."""
 
@@ -143,7 +143,8 @@ class GradientsCleared(Event):
 
     optimizer: OptimizerFacts
     between_micro_batches: bool = False
-    """The loop steps only every n-th round (`(i + 1) % n == 0`) and clears in every round."""
+    """The loop clears in every round and steps only in every n-th (`(i + 1) % n == 0`), or not
+    before it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

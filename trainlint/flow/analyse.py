@@ -431,7 +431,7 @@ def _evaluations(run: Interpreter) -> None:
             in_eval = seen.event.function and mode is Mode.EVAL
             if in_eval and (key[0], key[2:5]) in same_function:
                 continue
-        origin = training.trained_models.get(seen.oid)
+        origin = training.trained_models.get(seen.oid) or training.trained_parts.get(seen.oid)
         event = replace(seen.event, trained_elsewhere=origin)
         for path in seen.paths[:8]:
             run.recorder.raise_event(event, seen.rounds, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.collections import ANY_OPTIMIZER
 from trainlint.flow.state import LibraryObject, ListObject, ModuleObject, ParametersObject, State
 from trainlint.flow.values import (
     NONE,
@@ -50,6 +51,9 @@ def _list(
             return [(state, run.collections.new_dict(keys, values, state, frame, node))]
         return [(state, run.collections.new_list((), state, frame, node))]
     value = arguments.positional[0]
+    drained = run.suspended.drained(value, state, frame, node)
+    if drained is not None:
+        return drained
     if isinstance(value, Ref):
         thing = state.heap.get(value.oid)
         if isinstance(thing, ParametersObject):
@@ -159,6 +163,8 @@ def _sum(
     run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
     value = arguments.positional[0] if arguments.positional else NONE
+    for st, drained in run.suspended.drained(value, state, frame, node) or ():
+        return _sum(run, Arguments((drained,)), st, frame, node)
     run.models.consume(value, state, frame, node, "the parameters", "`sum(...)`")
     element = run.collections.element(value, state, frame, node)
     if isinstance(element, Tensor):
@@ -174,6 +180,8 @@ def _getattr(
         if isinstance(name, str):
             attribute = ir.Attribute(node.args[0].value, name, node.node)
             return run.attributes.attribute(arguments.positional[0], name, state, frame, attribute)
+    elif arguments.positional and arguments.positional[0] == External("torch.optim"):
+        return [(state, ANY_OPTIMIZER)]  # `getattr(torch.optim, config.optimizer)`
     return [(state, run.fresh(state, frame, node))]
 
 
@@ -302,6 +310,17 @@ def _tuple(
     return _list(run, arguments, state, frame, node)
 
 
+def _part(
+    run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    """`islice(items, n)`, `cycle(items)`: the same items, how many of them is not known."""
+    value = arguments.positional[0] if arguments.positional else NONE
+    if run.collections.known_items(value, state) is None:
+        return [(state, value)]
+    element = run.collections.element(value, state, frame, node)
+    return [(state, run.collections.new_summary(element, state, frame, node))]
+
+
 def _identity(
     run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
@@ -336,6 +355,8 @@ _HANDLERS: dict[str, Handler] = {
     "os._exit": _exit,
     "functools.partial": _partial,
     "itertools.chain": _chain,
+    "itertools.cycle": _part,
+    "itertools.islice": _part,
     "itertools.tee": _identity,
     "functools.wraps": _minmax,
 }

@@ -49,6 +49,10 @@ _MAX_ZIPS = 6
 _LOADER_NAME = re.compile(r"(data)?_?loaders?\b|_(dl|iter)\b|\bbatches\b", re.IGNORECASE)
 
 
+ANY_OPTIMIZER = External("torch.optim.Optimizer")
+"""A class of torch's optimizers, whichever the settings name."""
+
+
 def _in_order(values: frozenset[Value]) -> list[Value]:
     """A set in an order that does not depend on hashes, where any order shows: of tensors alone."""
     tensors = [value for value in values if isinstance(value, Tensor)]
@@ -66,7 +70,7 @@ class Collections:
         self._depth = 0
 
     def is_data(self, value: Value) -> bool:
-        """What a data loader gave, a part of it or what is computed from it: it has no graph."""
+        """What a loader gave or a constructor made, or is computed from it: it has no graph."""
         return self._drawn(value) is not None
 
     def _drawn(self, value: Value) -> ObjectId:
@@ -90,8 +94,12 @@ class Collections:
                 return Ref(("attr", oid, f"({op})"))
         return Ref(("computed", op))
 
+    def holds_no_graph(self, made: Ref) -> None:
+        """A tensor of numbers: data like a loader's."""
+        self.data_items.add(made.oid)
+
     def wants_gradient(self, value: Value) -> None:
-        """`x.requires_grad_()`: what is computed from this batch has a graph."""
+        """`x.requires_grad_()`: what is computed from this tensor has a graph."""
         self.data_items.discard(self._drawn(value))
 
     def new_list(self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node) -> Ref:
@@ -245,7 +253,7 @@ class Collections:
                         part = links[0][1]
                         named = thing.path.startswith("named")
                         return TupleValue((Ref(("name", item.oid)), part)) if named else part
-                    case None if _names_a_loader(node):
+                    case None if _names_a_loader(node) or self.is_data(value):
                         self.data_items.add(item.oid)
                         return item
                     case None if self.run.models.is_inside(oid, state):

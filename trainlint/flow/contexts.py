@@ -86,7 +86,7 @@ class Contexts:
         if not isinstance(call, Partial) or not isinstance(call.func, Func):
             return body([state], None)
         func = call.func
-        if self.run.depth >= self.run.max_depth or self.run.active.count(func.function) >= 2:
+        if self.run.depth >= self.run.max_depth or self.run.active.count(func) >= 2:
             return body([state], None)
         self.run.executed.add(id(func.function))
         arguments = Arguments(call.args, call.keywords)

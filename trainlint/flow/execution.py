@@ -91,7 +91,8 @@ class Execution:
                 role, links=(("call", Partial(func, arguments.positional, keywords)),)
             )
             return [(state, ref)]
-        recursive = self.run.active.count(function) >= 2
+        # A decorator's inner function is another one around each function that it wraps.
+        recursive = self.run.active.count(func) >= 2
         if recursive or self.run.depth >= self.run.max_depth:
             return self.run.calls.unknown_call(arguments, state, frame, node)
         self.run.executed.add(id(function))
@@ -151,7 +152,7 @@ class Execution:
         inner.yields = yields
         self.run.entered[id(func.function)] = func.function.body
         self.run.depth += 1
-        self.run.active.append(func.function)
+        self.run.active.append(func)
         try:
             out = self.run.block(func.function.body, [state], inner)
         finally:

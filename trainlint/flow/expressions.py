@@ -248,7 +248,7 @@ class Expressions:
         """Evaluate the element once for an arbitrary (or for each known) item."""
         generator = e.generators[0]
         results: Evaluated = []
-        for st, iterable in self.run.eval(generator.iter, state, frame):
+        for st, iterable in self._drained(generator.iter, state, frame):
             filtered = self.run.models.filtered(e, iterable, st, frame)
             if filtered is not None:
                 results.append((st, filtered))
@@ -265,6 +265,14 @@ class Expressions:
                 results.append((st, nested))
             else:
                 results.extend(self._any_element(e, iterable, st, frame))
+        return results
+
+    def _drained(self, e: ir.Expr, state: State, frame: Frame) -> Evaluated:
+        """An iterable; what a generator of the project gives, once it has run."""
+        results: Evaluated = []
+        for st, iterable in self.run.eval(e, state, frame):
+            drained = self.run.suspended.drained(iterable, st, frame, e)
+            results.extend([(st, iterable)] if drained is None else drained)
         return results
 
     def _nested(

@@ -54,6 +54,7 @@ from trainlint.flow.state import (
     State,
     join,
 )
+from trainlint.flow.suspended import Suspended
 from trainlint.flow.tensors import Tensors
 from trainlint.flow.trainers import Trainers
 from trainlint.flow.training import Training
@@ -106,6 +107,7 @@ class Interpreter:
         self.trainers = Trainers(self)
         self.hooked = Hooked(self)
         self.epochs = Epochs(self)
+        self.suspended = Suspended(self)
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
         self.depth = 0
@@ -113,7 +115,7 @@ class Interpreter:
         self.steps = 0
         self.began = 0
         self.max_steps = MAX_STEPS
-        self.active: list[ir.Function] = []
+        self.active: list[Func] = []
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.truncated = False

@@ -19,13 +19,13 @@ from trainlint.flow.state import (
 )
 from trainlint.flow.values import (
     ObjectId,
-    Partial,
     Ref,
     Value,
 )
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
+    from trainlint.flow.suspended import Drawn
 
 
 class Iteration:
@@ -43,9 +43,9 @@ class Iteration:
         return out
 
     def _for_over(self, s: ir.For, iterable: Value, state: State, frame: Frame) -> Out:
-        generator = self.run.contexts.generator_of(iterable, state)
-        if generator is not None:
-            return self._for_over_generator(s, generator, state, frame)
+        drawn = self.run.suspended.drawn(iterable, state, frame, s)
+        if drawn is not None:
+            return self._for_over_generator(s, drawn, state, frame)
         items = self.run.collections.known_items(iterable, state)
         if items is not None and len(items) <= MAX_UNROLLED:
             return self._unrolled(s, items, state, frame)
@@ -118,7 +118,7 @@ class Iteration:
             st.params_partial = outer
         return Out(self.run.join(on), [j for j in out.jumps if j[0] not in leaves])
 
-    def _for_over_generator(self, s: ir.For, call: Partial, state: State, frame: Frame) -> Out:
+    def _for_over_generator(self, s: ir.For, drawn: Drawn, state: State, frame: Frame) -> Out:
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
         loop = Loop(loop_word(s.target, s.iter), node=s.node, loaders=(spelled(s.iter),))
 
@@ -127,7 +127,7 @@ class Iteration:
             try:
                 for st in states:
                     element = value if value is not None else self.run.fresh(st, frame, s, "item")
-                    self.bind_item(s.target, element, st, frame, s)
+                    self.bind_item(s.target, drawn.bound(element), st, frame, s)
                 out = self.run.block(s.body, states, frame)
             finally:
                 self.run.loops.pop()
@@ -139,7 +139,7 @@ class Iteration:
                     jumps.append((kind, st, result))
             return self.run.join(on)
 
-        results = self.run.contexts.run_generator(call, state, frame, s, body)
+        results = self.run.suspended.each(drawn.call, state, frame, s, body)
         return Out(self.run.join(results), jumps)
 
     def _unrolled(self, s: ir.For, items: tuple[Value, ...], state: State, frame: Frame) -> Out:

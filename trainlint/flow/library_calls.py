@@ -81,7 +81,9 @@ class LibraryCalls:
             return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
         if path.startswith("torch.") and not path.startswith("torch.nn.utils"):
             computed = self.run.tensors.combine(arguments.values, "call", state)
-            if isinstance(computed, Tensor):
+            function = path.count(".") == 1 or path.startswith("torch.nn.functional.")
+            data = function and self.run.collections.is_data(computed)
+            if data or isinstance(computed, Tensor):
                 return [(state, computed)]
             return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
         return self.run.calls.made_elsewhere(path.rsplit(".", 1)[-1], arguments, state, frame, node)
@@ -254,6 +256,11 @@ class LibraryCalls:
                         severed = replace(severed, leaf=arguments.get("requires_grad") == TRUE)
                     return [(state, severed)]
                 return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            case sp.Creates():
+                made = self.run.fresh(state, frame, node, "result")
+                if arguments.get("requires_grad") in (None, FALSE):
+                    self.run.collections.holds_no_graph(made)
+                return [(state, made)]
             case sp.Clip(argument=argument):
                 return self._clip(argument, arguments, state, frame, node)
             case sp.BackwardFunction(fills=fills):

@@ -189,7 +189,7 @@ class Models:
         seen |= {oid}
         if overrides and module.cls is not None:
             override = module.cls.method("train")
-            if override is not None and not self.run.active.count(override.function):
+            if override is not None and override not in self.run.active:
                 argument = const(mode is not Mode.EVAL)
                 results = self.run.execution.invoke(
                     override, Arguments((Ref(oid), argument)), state, frame, node

@@ -120,7 +120,8 @@ class Protocol:
             assert isinstance(held.event, GradientsCleared)
             # Clearing where an epoch begins only drops what an incomplete last group left.
             together = held.place in self.fills.get(held.optimizer, set())
-            between = together and self.every_nth.get(held.optimizer, False)
+            nth = self.every_nth.get(held.optimizer, False)
+            between = together and (nth or self._steps_after(held))
             _raise(recorder, held, replace(held.event, between_micro_batches=between))
         late = {
             (held.event.site, held.rounds)
@@ -135,6 +136,17 @@ class Protocol:
             together = held.place in self.loops.get(held.optimizer, set())
             same = Certainty.YES if together else Certainty.NO
             _raise(recorder, held, replace(held.event, same_loop=same))
+
+    def _steps_after(self, held: Held) -> bool:
+        """Whether what is cleared in a loop is stepped on after that loop, and never inside it.
+
+        An attack that clears in its own loop has a backward of its own, which no step uses.
+        """
+        assert isinstance(held.event, GradientsCleared)
+        backward = held.event.optimizer.backward
+        if backward is None or held.place in self.loops.get(held.optimizer, set()):
+            return False
+        return any(oid == held.optimizer and site == backward.site for _, oid, site in self.used)
 
 
 def _raise(recorder: Recorder, held: Held, event: Event) -> None:

@@ -101,7 +101,10 @@ class Relevance:
                         names.add(name)
                         seen = module.project.loader.sketch(path)
                         _mention(pending, seen.methods if seen is not None else {})
-                    elif LIBRARY.matters(f"{binding.module}.{binding.name or ''}".rstrip(".")):
+                        continue
+                    whole = f"{binding.module}.{binding.name or ''}".rstrip(".")
+                    # `import torch.nn as layers` is `nn`, whatever it is called here.
+                    if whole.rsplit(".", 1)[-1] in self.words or LIBRARY.matters(whole):
                         names.add(name)
                 case _:
                     pass
@@ -138,7 +141,8 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo, methods: frozenset
     """Whether it calls what may be a model or a callback.
 
     That is what it was given, what a function around it was given (a decorator's wrapper calls
-    the decorated), and what is named like a network.
+    the decorated), what it looks up (`getattr(callback, event)(self)`, `hooks[name]()`) and what
+    is named like a network.
     """
     parameters = {p.name for p in function.parameters} - {"self", "cls"}
     known = (function.locals - parameters) | module.bindings.keys() | BUILTINS
@@ -146,6 +150,7 @@ def _calls_unknown(function: ir.Function, module: ModuleInfo, methods: frozenset
     names = {func.id for func in called if isinstance(func, ir.Name)}
     return (
         any(name in parameters or name not in known for name in names)
+        or any(isinstance(func, ir.Call | ir.Subscript) for func in called)
         or any(MODEL_NAME.search(name) for name in names)
         or any(_is_own_part(func, methods) for func in called)
     )

@@ -14,6 +14,7 @@ from trainlint.flow.state import (
     State,
 )
 from trainlint.flow.values import (
+    Const,
     External,
     FrameId,
     Func,
@@ -132,6 +133,8 @@ class Scopes:
                             owner, self.run.tensors.combine((thing, value), "[]"), state, frame, s
                         )
                     else:
+                        if not isinstance(value, Const) and not self.run.collections.is_data(value):
+                            self.run.collections.wants_gradient(thing)
                         self.run.collections.set_item(thing, key, value, state, frame, s)
             case ir.Sequence(items=targets):
                 self._unpack(targets, value, state, frame, s)

@@ -189,7 +189,7 @@ class Trainers:
         """
         cls = self.run.attributes.class_of(trainer, state) if trainer is not None else None
         own = next((m for name in OWN_STEPS if cls and (m := cls.method(name))), None)
-        if own is None or not isinstance(trainer, Ref) or self.run.active.count(own.function):
+        if own is None or not isinstance(trainer, Ref) or own in self.run.active:
             return
         loop = Loop("step", node=own.function.name_node)
         home = Frame(self.run.scopes.module_frame(own.module), own.module)

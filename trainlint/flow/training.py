@@ -103,6 +103,7 @@ class Training:
         self.models = models
         self.forwards: dict[object, Seen] = {}
         self.trained_models: dict[ObjectId, Origin] = {}
+        self.trained_parts: dict[ObjectId, Origin] = {}
         self.records: dict[ObjectId, StepRecord] = {}
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
         self.followers: set[ObjectId] = set()
@@ -133,7 +134,7 @@ class Training:
         grad = state.grad
         if grad.on is Certainty.YES and any(_is_ungraphed(v) for v in inputs):
             grad = GradMode(Certainty.NO)
-        stack = tuple(id(f) for f in self.run.active)
+        stack = tuple(id(f.function) for f in self.run.active)
         key = (
             frame.module.path,
             node.node,
@@ -836,6 +837,8 @@ class Training:
         for made in forwards:
             for part in self.models.reach(made.oid, state):
                 state.update(part, trained=True)
+                if self.models.share(part, state).share is not Share.NONE:
+                    self.trained_parts.setdefault(part, Origin(backward, "trained here"))
 
     def _now(self, made: Forward, state: State) -> ModelFacts:
         """The model as it is now, with the modes it had when it ran."""

@@ -182,6 +182,11 @@ class DropoutFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class Creates:
+    """Makes a tensor of numbers: it has no graph unless `requires_grad` asks for one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Harmless:
     """Does nothing to what it gets."""
 
@@ -316,6 +321,7 @@ Spec: TypeAlias = (
     | Same
     | Copy
     | Cuts
+    | Creates
     | Clip
     | BackwardFunction
     | Role

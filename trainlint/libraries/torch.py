@@ -9,6 +9,7 @@ from trainlint.libraries.spec import (
     Clip,
     Context,
     Copy,
+    Creates,
     Cuts,
     DropoutFunction,
     Factory,
@@ -221,6 +222,13 @@ _TENSORS: dict[str, Spec] = {
     "torch.Tensor": Cuts(Cut.REBUILT),
     "torch.FloatTensor": Cuts(Cut.REBUILT),
     "torch.from_numpy": Cuts(Cut.NUMPY),
+    **{
+        f"torch.{name}": Creates()
+        for name in (
+            "randn rand randint randperm zeros ones full empty arange linspace eye bernoulli normal"
+            " randn_like rand_like randint_like zeros_like ones_like full_like empty_like"
+        ).split()
+    },
     "torch.argmax": Cuts(Cut.COMPARISON),
     "torch.argsort": Cuts(Cut.COMPARISON),
     "torch.eq": Cuts(Cut.COMPARISON),
