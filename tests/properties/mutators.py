@@ -81,25 +81,34 @@ def _same_optimizer(statement: ast.stmt) -> Callable[[ast.stmt], bool]:
     return lambda other: _is_step(other) and (called(other)[0] == name or name == "scaler")
 
 
+def switches_to_train(statement: ast.stmt) -> bool:
+    """`model.train(...)`, and not the method of a trainer or an experiment."""
+    owner = called(statement)[0].lower() if isinstance(statement, ast.Expr) else ""
+    return is_call("train")(statement) and not any(
+        word in owner for word in ("trainer", "experiment", "solver")
+    )
+
+
 # --- modes -----------------------------------------------------------------------------
 
 
 @mutator(
     "train-in-eval-mode",
     "mixed-training-flags",
-    harmless_in="amp_accumulate:0 two_groups:0",
+    harmless_in="amp_accumulate:0 two_groups:0 denoising_diffusion:0 evaluating_context:0"
+    " lora_tiny:1 mean_teacher:0 momentum_contrast:0",
 )
 def drop_train(source: str) -> Iterator[str]:
     def plain(statement: ast.stmt) -> bool:
-        return is_call("train")(statement) and not statement.value.args  # type: ignore[attr-defined]
+        return switches_to_train(statement) and not statement.value.args  # type: ignore[attr-defined]
 
     yield from each(source, plain, _delete)
 
 
-@mutator("train-in-eval-mode")
+@mutator("train-in-eval-mode", harmless_in="hf_trainer:0 segmentation_solver:1")
 def forget_restore(source: str) -> Iterator[str]:
     def restoring(statement: ast.stmt) -> bool:
-        return is_call("train")(statement) and bool(statement.value.args)  # type: ignore[attr-defined]
+        return switches_to_train(statement) and bool(statement.value.args)  # type: ignore[attr-defined]
 
     yield from each(source, restoring, _delete)
 
@@ -123,7 +132,12 @@ def train_once_before_all(source: str) -> Iterator[str]:
                 return
 
 
-@mutator("eval-in-train-mode", harmless_in="distill:1 transfer:0")
+@mutator(
+    "eval-in-train-mode",
+    "reference-model-in-train-mode",
+    harmless_in="distill:1 transfer:0 adversarial:0 cells:0 denoising_diffusion:0"
+    " denoising_diffusion:1 segmentation_solver:0 lora_tiny:1",
+)
 def drop_eval(source: str) -> Iterator[str]:
     yield from each(source, is_call("eval"), _delete)
 
@@ -172,19 +186,29 @@ def _unwrap(tree: ast.Module, block: Block, index: int) -> bool:
     return True
 
 
-@mutator("eval-without-no-grad", harmless_in="distill:1 lbfgs:0")
+@mutator(
+    "eval-without-no-grad",
+    "gradients-without-optimizer",
+    harmless_in="distill:1 lbfgs:0 cells:0 denoising_diffusion:0 lora_tiny:0 mean_teacher:1"
+    " momentum_contrast",
+)
 def drop_no_grad(source: str) -> Iterator[str]:
     yield from each(source, _switches_off, _unwrap)
 
 
-@mutator("eval-without-no-grad")
+@mutator(
+    "eval-without-no-grad", harmless_in="denoising_diffusion:0 mean_teacher:0 momentum_contrast"
+)
 def drop_no_grad_decorator(source: str) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
-        return isinstance(node, ast.FunctionDef) and bool(node.decorator_list)
+        return isinstance(node, ast.FunctionDef) and any(map(off, node.decorator_list))
+
+    def off(decorator: ast.expr) -> bool:
+        return ast.unparse(decorator) in ("torch.no_grad()", "torch.inference_mode()")
 
     def edit(node: ast.AST) -> None:
         assert isinstance(node, ast.FunctionDef)
-        node.decorator_list = []
+        node.decorator_list = [d for d in node.decorator_list if not off(d)]
 
     yield from each_node(source, wanted, edit)
 
@@ -209,7 +233,11 @@ def no_grad_without_parentheses(source: str) -> Iterator[str]:
     yield from each(source, _switches_off, edit)
 
 
-@mutator("grad-mode-leaked", "backward-under-no-grad", harmless_in="lbfgs:0")
+@mutator(
+    "grad-mode-leaked",
+    "backward-under-no-grad",
+    harmless_in="lbfgs:0 cells:0 denoising_diffusion:0 lora_tiny:0 momentum_contrast:0",
+)
 def leave_gradients_off(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
         off = parse_one("torch.set_grad_enabled(False)")
@@ -228,6 +256,8 @@ def _before_backward(source: str, make: Callable[[ast.Assign], ast.stmt | None])
         for at in range(index - 1, -1, -1):
             found = block[at]
             if isinstance(found, ast.Assign) and ast.unparse(found.targets[0]) in names:
+                if isinstance(found.value, ast.Constant):
+                    return False  # `loss = 0` before a loop that adds to it
                 new = make(found)
                 if new is None:
                     return False
@@ -290,7 +320,7 @@ def loss_under_no_grad(source: str) -> Iterator[str]:
 # --- the step --------------------------------------------------------------------------
 
 
-@mutator("missing-zero-grad", harmless_in="amp_accumulate:0")
+@mutator("missing-zero-grad", harmless_in="amp_accumulate:0 amp_steps:0 lora_tiny:0")
 def drop_zero_grad(source: str) -> Iterator[str]:
     yield from each(source, is_call("zero_grad"), _delete)
 
@@ -442,7 +472,7 @@ def freeze_everything_after(source: str) -> Iterator[str]:
     yield from _after_making(source, "{model}.requires_grad_(False)")
 
 
-@mutator("optimizer-stale-model")
+@mutator("optimizer-stale-model", harmless_in="variational:0")
 def copy_model_after_optimizer(source: str) -> Iterator[str]:
     for text in _after_making(source, "{model} = __import__('copy').deepcopy({model})"):
         name = "deepcopy"
@@ -481,7 +511,12 @@ def new_head_after_optimizer(source: str) -> Iterator[str]:
                 yield text
 
 
-@mutator("optimizer-includes-frozen-params", "freeze-after-optimizer", "optimizer-misses-params")
+@mutator(
+    "optimizer-includes-frozen-params",
+    "freeze-after-optimizer",
+    "optimizer-misses-params",
+    harmless_in="momentum_contrast",
+)
 def optimizer_before_freezing(source: str) -> Iterator[str]:
     def wanted(statement: ast.stmt) -> bool:
         return isinstance(statement, ast.For) and "requires_grad = False" in ast.unparse(statement)
@@ -605,7 +640,7 @@ def inference_config(source: str) -> Iterator[str]:
 
 @mutator("peft-merge-discarded")
 def drop_merged(source: str) -> Iterator[str]:
-    if "merged = model.merge_and_unload()" in source:
+    if "merged = model.merge_and_unload()" in source and "merged.save" in source:
         text = source.replace("merged = model.merge", "model.merge")
         yield text.replace("merged.save", "model.save")
 

@@ -19,7 +19,7 @@ def rewriter(make: Rewrite) -> Rewrite:
     return make
 
 
-def _each_file(files: Files, edit: Callable[[ast.Module], None]) -> Files:
+def each_file(files: Files, edit: Callable[[ast.Module], None]) -> Files:
     result = {}
     for name, text in files.items():
         tree = ast.parse(text)
@@ -32,7 +32,7 @@ def _is_definition(statement: ast.stmt) -> bool:
     return isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
 
 
-def _only(files: Files) -> tuple[str, ast.Module] | None:
+def only_file(files: Files) -> tuple[str, ast.Module] | None:
     """The one file of a program that has no others."""
     if len(files) != 1:
         return None
@@ -71,7 +71,7 @@ def rename_variables(files: Files) -> Files:
             elif isinstance(node, ast.arg):
                 node.arg = names.get(node.arg, node.arg)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -82,7 +82,7 @@ def wrap_in_if_true(files: Files) -> Files:
                 if isinstance(statement, (ast.For, ast.With)):
                     block[index] = ast.If(ast.Constant(True), [statement], [])
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -94,7 +94,7 @@ def wrap_in_try(files: Files) -> Files:
                     last = [parse_one("print('done')")]
                     block[index] = ast.Try([statement], [], [], last)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -112,7 +112,7 @@ def add_unrelated(files: Files) -> Files:
                 block.insert(index, parse_one(texts[(index + count) % 4]))
                 block.insert(index, parse_one("noticed = 1"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -127,13 +127,13 @@ def log_everything(files: Files) -> Files:
                     block.insert(index, parse_one("logging.getLogger('run').info('step done')"))
         tree.body.insert(0, parse_one("import logging"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
 def into_main(files: Files) -> Files | None:
     """A flat script becomes a function behind the usual guard."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -148,9 +148,9 @@ def into_main(files: Files) -> Files | None:
 
 def _closes_over(tree: ast.Module, script: Block) -> bool:
     """Whether functions use the script's variables."""
-    made = {name for statement in script for name in _stored(statement)}
+    made = {name for statement in script for name in stored(statement)}
     functions = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
-    local = [{a.arg for a in ast.walk(f) if isinstance(a, ast.arg)} | _stored(f) for f in functions]
+    local = [{a.arg for a in ast.walk(f) if isinstance(a, ast.arg)} | stored(f) for f in functions]
     return any(
         n.id in made - mine
         for f, mine in zip(functions, local, strict=True)
@@ -159,7 +159,7 @@ def _closes_over(tree: ast.Module, script: Block) -> bool:
     )
 
 
-def _stored(tree: ast.AST) -> set[str]:
+def stored(tree: ast.AST) -> set[str]:
     names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
     return {n.id for n in names if isinstance(n.ctx, ast.Store)}
 
@@ -184,7 +184,7 @@ def into_class(files: Files) -> Files | None:
 @rewriter
 def split_files(files: Files) -> Files | None:
     """Functions and classes go to a module of their own."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -220,7 +220,7 @@ def keyword_arguments(files: Files) -> Files:
                 ]
                 node.args = []
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -247,7 +247,7 @@ def alias_imports(files: Files) -> Files:
             if isinstance(node, ast.Name):
                 node.id = renamed.get(node.id, node.id)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 TIMED = """
@@ -277,13 +277,13 @@ def decorate(files: Files) -> Files:
         at = next((i for i, s in enumerate(tree.body) if isinstance(s, kinds)), 0)
         tree.body[at:at] = head
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
 def as_notebook(files: Files) -> Files | None:
     """Every statement at the top becomes a cell."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -326,7 +326,7 @@ def extract_function(files: Files) -> Files:
         at = next((i for i, s in enumerate(tree.body) if not isinstance(s, kinds)), 0)
         tree.body[at:at] = made
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _bound(statement: ast.stmt) -> list[str]:
@@ -369,7 +369,7 @@ def through_temporaries(files: Files) -> Files:
                     found.value = ast.Name("held", ast.Load())
                     block.insert(index, new)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -389,7 +389,7 @@ def annotate(files: Files) -> Files:
                     kind = ast.Constant("object")
                     block[index] = ast.AnnAssign(found.targets[0], kind, found.value, 1)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -403,7 +403,7 @@ def progress_bars(files: Files) -> Files:
         at = 1 if isinstance(tree.body[0], ast.Expr) else 0
         tree.body.insert(at, parse_one("from tqdm.auto import tqdm"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -416,4 +416,4 @@ def functions_last_first(files: Files) -> Files:
         for index, function in zip(at, turned, strict=True):
             tree.body[index] = function
 
-    return _each_file(files, edit)
+    return each_file(files, edit)

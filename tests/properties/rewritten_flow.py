@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 
 from tests.properties.edits import Block, Files, blocks, called, is_call, parse_one
-from tests.properties.rewriters import _each_file, rewriter
+from tests.properties.rewriters import each_file, rewriter
 
 
-def _at_head(tree: ast.Module, *texts: str) -> None:
+def at_head(tree: ast.Module, *texts: str) -> None:
     """Put statements behind the docstring and the imports from the future."""
     at = 0
     for index, statement in enumerate(tree.body[:2]):
@@ -56,7 +56,7 @@ def next_in_while(files: Files) -> Files:
                 start = parse_one(f"{items} = iter({ast.unparse(loop.iter)})")
                 block[index : index + 1] = [start, new]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -81,7 +81,7 @@ def count_in_while(files: Files) -> Files:
                 new.body = [*loop.body, parse_one(f"{name} += 1")]
                 block[index : index + 1] = [parse_one(f"{name} = {start}"), new]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -94,7 +94,7 @@ def skip_empty(files: Files) -> Files:
                 name = next(n.id for n in ast.walk(node.target) if isinstance(n, ast.Name))
                 node.body.insert(0, parse_one(f"if {name} is None:\n    continue"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _is_off(node: ast.AST) -> bool:
@@ -124,7 +124,7 @@ def context_as_decorator(files: Files) -> Files:
             node.body[at : at + 1] = off.body
             node.decorator_list.append(off.items[0].context_expr)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -139,21 +139,21 @@ def decorator_as_context(files: Files) -> Files:
                 assert isinstance(new, ast.With)
                 new.body, node.body, node.decorator_list = node.body, [new], []
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _contexts(files: Files, head: str, change: object) -> Files:
     def edit(tree: ast.Module) -> None:
         assert callable(change)
         if head:
-            _at_head(tree, head)
+            at_head(tree, head)
         for block in list(blocks(tree)):
             for index in range(len(block) - 1, -1, -1):
                 found = block[index]
                 if isinstance(found, ast.With) and _is_off(found) and len(found.items) == 1:
                     block[index : index + 1] = change(found)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -222,7 +222,7 @@ def turn_conditions(files: Files) -> Files:
                 node.test = ast.UnaryOp(ast.Not(), node.test)
                 node.body, node.orelse = node.orelse, node.body
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -241,7 +241,7 @@ def calls_by_condition(files: Files) -> Files:
                 other = values[1] if len(values) == 2 else ast.Constant(None)
                 block[index] = ast.Expr(ast.IfExp(node.test, values[0], other))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -259,7 +259,7 @@ def stopped_by_the_keyboard(files: Files) -> Files:
                     new.body = [node]
                     block[index] = new
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -280,7 +280,7 @@ def check_values(files: Files) -> Files:
                 )
                 block[index:index] = [parse_one(t) for t in texts]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _is_scaled(statement: ast.stmt) -> bool:
@@ -292,7 +292,7 @@ def resume_where_asked(files: Files) -> Files:
     """After an optimizer is made, its state is read if the user says so."""
 
     def edit(tree: ast.Module) -> None:
-        _at_head(tree, "import os")
+        at_head(tree, "import os")
         for block in list(blocks(tree)):
             for index in range(len(block) - 1, -1, -1):
                 found = block[index]
@@ -304,7 +304,7 @@ def resume_where_asked(files: Files) -> Files:
                 resume = f"    {name}.load_state_dict(torch.load(os.environ['RESUME']))"
                 block.insert(index + 1, parse_one(f"if os.environ.get('RESUME'):\n{resume}"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -323,7 +323,7 @@ def move_to_device(files: Files) -> Files:
                     where = "'cuda' if torch.cuda.is_available() else 'cpu'"
                     block.insert(index, parse_one(f"{owners[0]} = {owners[0]}.to(device={where})"))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -334,6 +334,6 @@ def through_a_generator(files: Files) -> Files:
         for node in ast.walk(tree):
             if isinstance(node, ast.For) and "range(" not in ast.unparse(node.iter):
                 node.iter = ast.Call(ast.Name("each_of", ast.Load()), [node.iter], [])
-        _at_head(tree, "def each_of(items):\n    for item in items:\n        yield item")
+        at_head(tree, "def each_of(items):\n    for item in items:\n        yield item")
 
-    return _each_file(files, edit)
+    return each_file(files, edit)

@@ -7,8 +7,8 @@ import builtins
 import copy
 
 from tests.properties.edits import Block, Files, blocks, called, parse_one, written
-from tests.properties.rewriters import _each_file, _only, _stored, rewriter
-from tests.properties.rewritten_flow import _at_head
+from tests.properties.rewriters import each_file, only_file, rewriter, stored
+from tests.properties.rewritten_flow import at_head
 
 
 def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
@@ -81,7 +81,7 @@ def rename_definitions(files: Files) -> Files:
                     if isinstance(method, ast.FunctionDef):
                         method.name = methods.get(method.name, method.name)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -97,9 +97,9 @@ def whole_names(files: Files) -> Files:
             for a in s.names
         }
         _Replace({k: v for k, v in whole.items() if k in bound}).visit(tree)
-        _at_head(tree, "import torch.nn\nimport torch.nn.functional\nimport torch.optim")
+        at_head(tree, "import torch.nn\nimport torch.nn.functional\nimport torch.optim")
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -132,9 +132,9 @@ def import_members(files: Files) -> Files:
                 return node
 
         Members().visit(tree)
-        _at_head(tree, *taken.values())
+        at_head(tree, *taken.values())
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 # --- calls -----------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def methods_by_name(files: Files) -> Files:
                     new.args[0] = node.func.value
                     node.func = new
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -176,7 +176,7 @@ def explicit_modes(files: Files) -> Files:
                 node.args = [ast.Constant(node.func.attr == "train")]
                 node.func.attr = "train"
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -190,7 +190,7 @@ def starred_arguments(files: Files) -> Files:
                 if not any(isinstance(a, ast.Starred) for a in node.args):
                     node.args = [ast.Starred(ast.Tuple(node.args, ast.Load()), ast.Load())]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -212,7 +212,7 @@ def arguments_by_dict(files: Files) -> Files:
                 given = ast.Dict([ast.Constant(n) for n in names], node.args)
                 node.args, node.keywords = [], [ast.keyword(None, given), *node.keywords]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -227,9 +227,9 @@ def partial_calls(files: Files) -> Files:
                     continue
                 part = ast.Call(ast.Name("partial", ast.Load()), [node.func, node.args[0]], [])
                 node.func, node.args = part, node.args[1:]
-        _at_head(tree, "from functools import partial")
+        at_head(tree, "from functools import partial")
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -245,7 +245,7 @@ def calls_in_lambdas(files: Files) -> Files:
                 if "super(" not in text and "yield" not in text and called(found)[1]:
                     block[index] = parse_one(f"(lambda: {text})()")
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -266,7 +266,7 @@ def walrus(files: Files) -> Files:
                     then.value.func.value = ast.NamedExpr(name, first.value)
                     del block[index - 1]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -295,7 +295,7 @@ def extract_values(files: Files) -> Files:
         at = last[-1] + 1 if last else 0
         tree.body[at:at] = made
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _bound_at_top(statement: ast.stmt) -> list[str]:
@@ -333,7 +333,7 @@ def inline_calls(files: Files) -> Files:
                 if given is not None and not any(block is b for b in blocks(function)):
                     block[index : index + 1] = _body_for(function, given)
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _inlinable(function: ast.FunctionDef) -> bool:
@@ -357,7 +357,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> dict[str, ast.expr] | N
 
 def _body_for(function: ast.FunctionDef, given: dict[str, ast.expr]) -> Block:
     body = copy.deepcopy(function.body)
-    local = {n for s in body for n in _stored(s)} | set(given)
+    local = {n for s in body for n in stored(s)} | set(given)
     names = {n: f"{function.name}_{n}" for n in local}
     for statement in body:
         for node in ast.walk(statement):
@@ -377,7 +377,7 @@ def _packed(files: Files, head: str, make: str, read: str) -> Files:
 
     def edit(tree: ast.Module) -> None:
         if head:
-            _at_head(tree, head)
+            at_head(tree, head)
         for block in list(blocks(tree)):
             for index in range(len(block) - 1, -1, -1):
                 found = block[index]
@@ -396,12 +396,12 @@ def _packed(files: Files, head: str, make: str, read: str) -> Files:
                 block[index + 1 :] = [_Replace(new).visit(s) for s in rest]
                 block.insert(index + 1, parse_one(make.format(m=model, o=optimizer)))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 def _rebound(rest: Block) -> set[str]:
     inner = {a.arg for s in rest for a in ast.walk(s) if isinstance(a, ast.arg)}
-    return inner | {n for s in rest for n in _stored(s)}
+    return inner | {n for s in rest for n in stored(s)}
 
 
 @rewriter
@@ -432,7 +432,7 @@ def packed_in_a_list(files: Files) -> Files:
                     texts = (f"both = [{owners[0]}, {name}]", f"{owners[0]}, {name} = both")
                     block[index + 1 : index + 1] = [parse_one(t) for t in texts]
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -453,7 +453,7 @@ def tuple_assignments(files: Files) -> Files:
                         block[index : index + 2] = [ast.Assign([both], values)]
                 index += 1
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
@@ -481,13 +481,13 @@ def model_behind_property(files: Files) -> Files:
                     text = f"@property\ndef {name}(self):\n    return self._{name}"
                     node.body.append(parse_one(text))
 
-    return _each_file(files, edit)
+    return each_file(files, edit)
 
 
 @rewriter
 def static_methods(files: Files) -> Files | None:
     """The functions of a program are static methods of one class."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -512,7 +512,7 @@ def static_methods(files: Files) -> Files | None:
 @rewriter
 def global_variables(files: Files) -> Files | None:
     """What `main` and its like make is global."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -537,7 +537,7 @@ def global_variables(files: Files) -> Files | None:
 @rewriter
 def nested_functions(files: Files) -> Files | None:
     """The functions of a program live inside the one that runs it."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found
@@ -547,7 +547,7 @@ def nested_functions(files: Files) -> Files | None:
         return None
     outside = {n for s in tree.body if not isinstance(s, ast.FunctionDef) for n in _names(s)}
     inside = [f for f in known.values() if f is not last[0]]
-    local = _stored(last[0]) | {a.arg for a in last[0].args.args}
+    local = stored(last[0]) | {a.arg for a in last[0].args.args}
     if any(f.name in outside or f.name in local for f in inside):
         return None
     tree.body = [s for s in tree.body if s not in inside]
@@ -558,7 +558,7 @@ def nested_functions(files: Files) -> Files | None:
 @rewriter
 def script_in_attributes(files: Files) -> Files | None:
     """A flat script is an object: what it makes are attributes, its loops a method."""
-    found = _only(files)
+    found = only_file(files)
     if found is None:
         return None
     name, tree = found

@@ -29,11 +29,12 @@ def _has_backward(tree: ast.AST) -> bool:
 def _evaluates(statement: ast.stmt) -> bool:
     if not isinstance(statement, (ast.Assign, ast.Expr)):
         return False
+    calls = [ast.unparse(n.func) + "(" for n in ast.walk(statement) if isinstance(n, ast.Call)]
     text = ast.unparse(statement)
-    return "eval()" not in text and any(name in text for name in EVALUATIONS)
+    return "eval()" not in text and any(name in call for call in calls for name in EVALUATIONS)
 
 
-@mutator("train-in-eval-mode")
+@mutator("train-in-eval-mode", harmless_in="mean_teacher")
 def evaluate_within_the_epoch(source: str) -> Iterator[str]:
     """What is evaluated after the loop over batches is evaluated after each batch."""
 
@@ -71,7 +72,7 @@ def zero_grad_before_the_loop(source: str) -> Iterator[str]:
     def wanted(statement: ast.stmt) -> bool:
         return (
             isinstance(statement, LOOPS)
-            and _has_backward(statement)
+            and any(is_call("backward")(s) for s in statement.body)
             and any(is_call("zero_grad")(s) for s in statement.body)
         )
 
@@ -119,7 +120,7 @@ def unscale_after_clipping(source: str) -> Iterator[str]:
     yield from each(source, is_call("unscale_"), edit)
 
 
-@mutator("backward-under-no-grad", "no-grad-not-entered")
+@mutator("backward-under-no-grad", "no-grad-not-entered", harmless_in="closures:0 phases:0")
 def no_grad_on_the_training_function(source: str) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
         return isinstance(node, ast.FunctionDef) and _has_backward(node)
@@ -149,7 +150,12 @@ def _forward_before_backward(block: Block, index: int) -> int | None:
     return None
 
 
-@mutator("backward-under-no-grad", "loss-detached")
+@mutator(
+    "backward-under-no-grad",
+    "loss-detached",
+    "step-before-backward",
+    harmless_in="distill:0 mean_teacher:0 gan:0",
+)
 def forward_under_no_grad(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
         at = _forward_before_backward(block, index)
@@ -164,7 +170,7 @@ def forward_under_no_grad(source: str) -> Iterator[str]:
     yield from each(source, is_call("backward"), edit)
 
 
-@mutator("loss-detached")
+@mutator("loss-detached", "step-before-backward", harmless_in="distill:0 mean_teacher:0 gan:0")
 def detach_output(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
         at = _forward_before_backward(block, index)
@@ -178,7 +184,11 @@ def detach_output(source: str) -> Iterator[str]:
     yield from each(source, is_call("backward"), edit)
 
 
-@mutator("train-in-eval-mode")
+@mutator(
+    "train-in-eval-mode",
+    # Evaluated under one condition and left under another: two that nothing relates.
+    harmless_in="actor_critic hf_trainer lora_tiny mean_teacher:1 two_groups",
+)
 def return_before_restoring(source: str) -> Iterator[str]:
     """An early return stands between `eval()` and the `train()` that puts it right."""
 

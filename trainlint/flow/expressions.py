@@ -167,7 +167,10 @@ class Expressions:
         if op == "+" and first is not None and second is not None:
             return self.run.collections.new_list((*first, *second), state, frame, e)
         key = ("expr", op, value_key(a), value_key(b))
-        return Ref(key) if is_small(key) else self.run.fresh(state, frame, e)
+        result = Ref(key) if is_small(key) else self.run.fresh(state, frame, e)
+        if all(isinstance(v, Const) or self.run.collections.is_data(v) for v in (a, b)):
+            self.run.collections.holds_no_graph(result)
+        return result
 
     def _negated(self, value: Value, state: State, frame: Frame, e: ir.UnaryOp) -> Value:
         if isinstance(value, Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainlint.core.events import LayerCreatedInForward
 from trainlint.core.facts import Site
@@ -18,7 +18,7 @@ from trainlint.flow.reading import (
     mentioned,
     receiver_of,
 )
-from trainlint.flow.values import ClassValue, External
+from trainlint.flow.values import ClassValue, External, Func
 from trainlint.flow.walk import nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
@@ -79,6 +79,21 @@ def made_by(expr: ir.Expr | None, scope: Scope, depth: int = 0) -> Made | None:
             sensitive, parametric = contents(info, depth + 1)
             filled = bool(info.node.words & _FILLED_BY_HAND)
             return Made(name, call, sensitive, parametric, filled)
+        case Func(function=function, module=module, contexts=()):
+            found = made_by(_only_returned(function), Scope(module, function), depth + 1)
+            return replace(found, name=name, call=call) if found is not None else None
+        case _:
+            return None
+
+
+def _only_returned(function: ir.Function) -> ir.Expr | None:
+    """What a function returns that does nothing else: `def block(n): return nn.Sequential(...)`."""
+    match function.body:
+        case (ir.Jump(kind=ir.JumpKind.RETURN, value=value),) | (
+            ir.Expression(value=ir.Literal()),
+            ir.Jump(kind=ir.JumpKind.RETURN, value=value),
+        ):
+            return value if not function.decorators else None
         case _:
             return None
 
