@@ -392,9 +392,10 @@ def _packed(files: Files, head: str, make: str, read: str) -> Files:
                 model = owners[0]
                 if not optimizer.isidentifier() or {model, optimizer} & _rebound(rest):
                     continue
-                new = {n: read.format(n=n) for n in (model, optimizer)}
+                parts = f"parts_{optimizer}"
+                new = {n: read.format(p=parts, n=n) for n in (model, optimizer)}
                 block[index + 1 :] = [_Replace(new).visit(s) for s in rest]
-                block.insert(index + 1, parse_one(make.format(m=model, o=optimizer)))
+                block.insert(index + 1, parse_one(make.format(p=parts, m=model, o=optimizer)))
 
     return each_file(files, edit)
 
@@ -406,13 +407,13 @@ def _rebound(rest: Block) -> set[str]:
 
 @rewriter
 def packed_in_a_dict(files: Files) -> Files:
-    return _packed(files, "", "parts = {{'{m}': {m}, '{o}': {o}}}", "parts['{n}']")
+    return _packed(files, "", "{p} = {{'{m}': {m}, '{o}': {o}}}", "{p}['{n}']")
 
 
 @rewriter
 def packed_in_a_namespace(files: Files) -> Files:
     head = "from types import SimpleNamespace"
-    return _packed(files, head, "parts = SimpleNamespace({m}={m}, {o}={o})", "parts.{n}")
+    return _packed(files, head, "{p} = SimpleNamespace({m}={m}, {o}={o})", "{p}.{n}")
 
 
 @rewriter

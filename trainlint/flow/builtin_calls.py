@@ -310,6 +310,16 @@ def _tuple(
     return _list(run, arguments, state, frame, node)
 
 
+def _namespace(
+    run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    """`SimpleNamespace(model=model)`: an object with these attributes."""
+    ref = run.fresh(state, frame, node)
+    for name, value in arguments.keywords:
+        state.attrs[ref.oid, name] = value
+    return [(state, ref)]
+
+
 def _part(
     run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
@@ -354,6 +364,8 @@ _HANDLERS: dict[str, Handler] = {
     "sys.exit": _exit,
     "os._exit": _exit,
     "functools.partial": _partial,
+    "types.SimpleNamespace": _namespace,
+    "argparse.Namespace": _namespace,
     "itertools.chain": _chain,
     "itertools.cycle": _part,
     "itertools.islice": _part,

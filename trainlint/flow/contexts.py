@@ -134,6 +134,11 @@ class Contexts:
             self._apply_grad(kind, flag, state, frame, node, leaked=False)
         return value
 
+    def is_stack(self, value: Value, state: State) -> bool:
+        """An ExitStack: gradients are again as they were before it when it is left."""
+        thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        return isinstance(thing, ContextObject) and thing.kind == "stack"
+
     def entered_by_hand(
         self, value: Value, name: str, state: State, frame: Frame, node: ir.Node
     ) -> bool:

@@ -18,6 +18,7 @@ from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.decorating import gives_back
 from trainlint.flow.frames import Frame
 from trainlint.flow.project import ClassInfo
+from trainlint.flow.relevance import only_looks_up
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
@@ -96,8 +97,10 @@ class Execution:
         if recursive or self.run.depth >= self.run.max_depth:
             return self.run.calls.unknown_call(arguments, state, frame, node)
         self.run.executed.add(id(function))
-        if not self.run.relevance.matters(function, func.module) and not self._uses_up(
-            arguments, state
+        if not (
+            self.run.relevance.matters(function, func.module)
+            or only_looks_up(function)
+            or self._uses_up(arguments, state)
         ):
             return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
         before = state.grad

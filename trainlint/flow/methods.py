@@ -111,6 +111,9 @@ def call(
     if name in ("__enter__", "__exit__"):
         if run.contexts.entered_by_hand(receiver, name, state, frame, node):
             return [(state, NONE)]
+    if name == "enter_context" and run.contexts.is_stack(receiver, state) and arguments.values:
+        run.contexts.enter_grad(arguments.values[0], state, frame, node)
+        return [(state, NONE)]
     if name in _FILLS and run.training.written_by_hand(receiver, state):
         return [(state, receiver)]
     if name in _FILLS:

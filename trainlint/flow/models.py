@@ -588,8 +588,20 @@ class Models:
                 same = before is (Share.ALL if on else Share.NONE)
                 share = before if same else Share.SOME
             why = self.run.adapters.cause(part, on, whole, cause, state)
+            if part == oid and before is Share.NONE and share is Share.ALL and why is cause:
+                self._unfrozen(oid, state, origin)
             state.update(part, trainable=TrainableFact(share, why, origin))
         self.run.training.freezing(oid, on, state, origin)
+
+    def _unfrozen(self, oid: ObjectId, state: State, origin: Origin) -> None:
+        """What was frozen trains from here on, and no optimizer that there is has taken it."""
+        groups = [optimizer.groups for _, optimizer in state.optimizers()]
+        if not groups or None in groups:
+            return
+        if not any(self.overlap(g.oid, oid, state) for held in groups for g in held or ()):
+            what = f"the unfrozen `{self.run.names.name_of(oid, state)}`"
+            change = Change(("unfrozen", oid, origin.site), what, Cause.UNFROZEN, origin, oid)
+            self.add_change(oid, change, state)
 
     def set_parameter(
         self, value: ParameterValue, on: bool | None, state: State, origin: Origin

@@ -11,6 +11,7 @@ _METRICS = (
 BUILTIN = Table(
     calls={
         "contextlib.nullcontext": Context("neutral"),
+        "contextlib.ExitStack": Context("stack"),
         "contextlib.suppress": Context("neutral"),
         "pytest.raises": Role("expects_failure"),
         "copy.copy": Same(),
