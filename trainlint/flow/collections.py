@@ -43,6 +43,7 @@ from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import OptimizerClass
 
 if TYPE_CHECKING:
+    from trainlint.flow.frames import Evaluated
     from trainlint.flow.interpret import Interpreter
 
 _MAX_ZIPS = 6
@@ -94,9 +95,15 @@ class Collections:
                 return Ref(("attr", oid, f"({op})"))
         return Ref(("computed", op))
 
-    def holds_no_graph(self, made: Ref) -> None:
-        """A tensor of numbers: data like a loader's."""
-        self.data_items.add(made.oid)
+    def hold_no_graph(self, made: Evaluated) -> None:
+        """Tensors of numbers: data like a loader's."""
+        self.data_items.update(value.oid for _, value in made if isinstance(value, Ref))
+
+    def all_data(self, values: tuple[Value, ...]) -> bool:
+        """Whether what is computed from these, and from constants, is data."""
+        return all(isinstance(v, Const) or self.is_data(v) for v in values) and any(
+            map(self.is_data, values)
+        )
 
     def wants_gradient(self, value: Value) -> None:
         """`x.requires_grad_()`: what is computed from this tensor has a graph."""

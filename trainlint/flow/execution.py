@@ -18,7 +18,7 @@ from trainlint.flow.arguments import Arguments, bind
 from trainlint.flow.decorating import gives_back
 from trainlint.flow.frames import Frame
 from trainlint.flow.project import ClassInfo
-from trainlint.flow.relevance import only_looks_up
+from trainlint.flow.relevance import only_looks_up, reads_variables
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
@@ -102,7 +102,10 @@ class Execution:
             or only_looks_up(function)
             or self._uses_up(arguments, state)
         ):
-            return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            computed = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            if not reads_variables(func) and self.run.collections.all_data(arguments.values):
+                self.run.collections.hold_no_graph(computed)
+            return computed
         before = state.grad
         for context in func.contexts:
             self.run.contexts.enter_grad(context, state, frame, node)

@@ -168,8 +168,8 @@ class Expressions:
             return self.run.collections.new_list((*first, *second), state, frame, e)
         key = ("expr", op, value_key(a), value_key(b))
         result = Ref(key) if is_small(key) else self.run.fresh(state, frame, e)
-        if all(isinstance(v, Const) or self.run.collections.is_data(v) for v in (a, b)):
-            self.run.collections.holds_no_graph(result)
+        if self.run.collections.all_data((a, b)):
+            self.run.collections.hold_no_graph([(state, result)])
         return result
 
     def _negated(self, value: Value, state: State, frame: Frame, e: ir.UnaryOp) -> Value:

@@ -255,11 +255,14 @@ class LibraryCalls:
                     if how is Cut.REBUILT and isinstance(severed, Tensor):
                         severed = replace(severed, leaf=arguments.get("requires_grad") == TRUE)
                     return [(state, severed)]
-                return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+                numbers = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+                if how is Cut.REBUILT and arguments.get("requires_grad") in (None, FALSE):
+                    self.run.collections.hold_no_graph(numbers)
+                return numbers
             case sp.Creates():
                 made = self.run.fresh(state, frame, node, "result")
                 if arguments.get("requires_grad") in (None, FALSE):
-                    self.run.collections.holds_no_graph(made)
+                    self.run.collections.hold_no_graph([(state, made)])
                 return [(state, made)]
             case sp.Clip(argument=argument):
                 return self._clip(argument, arguments, state, frame, node)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from trainlint.flow import ir
 from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.project import ModuleInfo
+from trainlint.flow.values import Func
 from trainlint.flow.walk import calls_in
 from trainlint.libraries import LIBRARY
 
@@ -122,6 +123,14 @@ class Relevance:
                     grown = True
         found = self._names[module.path] = frozenset(names)
         return found
+
+
+def reads_variables(func: Func) -> bool:
+    """Whether it computes with more than it is given: with variables of the file or around it."""
+    bindings = func.module.bindings
+    free = (func.function.words - func.function.locals) & bindings.keys()
+    known = (ir.Import, ir.Function, ir.Class)
+    return func.frame is not None or any(not isinstance(bindings[n], known) for n in free)
 
 
 def only_looks_up(function: ir.Function) -> bool:
