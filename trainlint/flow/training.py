@@ -267,11 +267,13 @@ class Training:
     def gives_losses(self, tensor: Tensor, state: State) -> None:
         """An output by names whose values are wanted: detectors give their losses in training only.
 
-        A class of the project shows itself what it gives in which mode.
+        A class of the project shows itself what it gives in which mode: its `forward` asks.
         """
         for made in (*tensor.forwards, *tensor.references):
             seen, module = self.forwards.get(made.site), state.module(made.oid)
-            if seen is not None and module is not None and module.cls is None:
+            forward = module.cls.method("forward") if module is not None and module.cls else None
+            asks = forward is not None and "training" in forward.function.words
+            if seen is not None and module is not None and (module.cls is None or asks):
                 seen.event = replace(seen.event, needs_train=True)
 
     def escaped(self, tensor: Tensor, *, dropped: bool = False) -> None:
