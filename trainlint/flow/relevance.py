@@ -105,7 +105,7 @@ class Relevance:
                         continue
                     whole = f"{binding.module}.{binding.name or ''}".rstrip(".")
                     # `import torch.nn as layers` is `nn`, whatever it is called here.
-                    if whole.rsplit(".", 1)[-1] in self.words or LIBRARY.matters(whole):
+                    if whole.rsplit(".", 1)[-1] in DOMAIN_WORDS or LIBRARY.matters(whole):
                         names.add(name)
                 case _:
                     pass
