@@ -10,6 +10,7 @@ from trainlint.flow.arguments import Arguments
 from trainlint.flow.collections import ANY_OPTIMIZER
 from trainlint.flow.state import LibraryObject, ListObject, ModuleObject, ParametersObject, State
 from trainlint.flow.values import (
+    FALSE,
     NONE,
     TRUE,
     Condition,
@@ -209,6 +210,15 @@ def _super(
     return [(state, Super(current.receiver, current.cls))]
 
 
+def _is_plain(cls: Value) -> bool:
+    """Whether a class, or each of several, is one of Python's own, as no module's is."""
+    classes = cls.items if isinstance(cls, TupleValue) else (cls,)
+    return all(isinstance(c, External) and c.path in _PLAIN for c in classes)
+
+
+_PLAIN = frozenset(f"builtins.{name}" for name in "list tuple dict set str int float bool".split())
+
+
 def _isinstance(
     run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
 ) -> Evaluated:
@@ -222,6 +232,8 @@ def _isinstance(
         thing = state.heap.get(value.oid)
         if isinstance(thing, ModuleObject) and cls == External("torch.nn.Module"):
             return [(state, TRUE)]
+        if isinstance(thing, ModuleObject) and (thing.cls or thing.library) and _is_plain(cls):
+            return [(state, FALSE)]
         known = run.adapters.is_instance(value.oid, cls, state)
         if known is not None:
             return [(state, const(known))]

@@ -18,6 +18,7 @@ from trainlint.flow.state import (
     MAX_DISJUNCTS,
     TRACKED,
     Decision,
+    InstanceObject,
     LibraryObject,
     SchedulerObject,
     State,
@@ -192,16 +193,20 @@ _THIN = frozenset(("ddp", "dp", "compile"))
 
 
 def _seen_through(value: Value, state: State) -> ObjectId:
-    """The object that a name holds, if its condition tells states apart: not a schedule's."""
+    """The object that a name holds, if its condition tells states apart: not a schedule's.
+
+    An instance of a class that is no module, a trainer's, gives its name to what it holds.
+    """
     if not isinstance(value, Ref):
         return None
     oid = value.oid
     while (module := state.module(oid)) is not None and module.wrapper in _THIN:
         oid = module.wraps
     kind = type(state.heap.get(oid))
-    return oid if kind in TRACKED and kind is not SchedulerObject else None
+    return oid if kind in _TELLING else None
 
 
+_TELLING = TRACKED - {SchedulerObject} | {InstanceObject}
 _KINDS = frozenset("cls library kind sensitive wraps parametric activation fresh".split())
 """What an object is, not the condition that it is in."""
 
