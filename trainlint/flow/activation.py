@@ -245,8 +245,9 @@ class BodyReader:
                 return self._method(self.owner_method(attr), call, known)
             case ir.Call(func=constructor):
                 spec = LIBRARY.call(self.scope.path(constructor))
-                ends = spec.activation if isinstance(spec, sp.Layer) else ""
-                return self._passed(ends, first, known)
+                if not isinstance(spec, sp.Layer) or spec.unless_given[0]:
+                    return ""
+                return self._passed(spec.activation, first, known)
             case _:
                 return self._function(call, first, known)
 

@@ -314,7 +314,9 @@ class Collections:
         match thing:
             case Tensor():
                 if index is None:
-                    return replace(thing, activation="", parts=())
+                    # Rows of a batch, `out[mask]`, are what all are; columns are not.
+                    rows = not thing.parts and not isinstance(e.index, ir.Sequence)
+                    return replace(thing, activation=thing.activation if rows else "", parts=())
                 return _taken(thing, index)
             case TupleValue(items=items):
                 if isinstance(index, int) and -len(items) <= index < len(items):

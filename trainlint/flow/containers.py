@@ -8,7 +8,8 @@ from trainlint.core.facts import Site
 from trainlint.flow import ir
 from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo
-from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of
+from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, returns_of
+from trainlint.flow.values import Func
 from trainlint.flow.walk import nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
@@ -68,6 +69,8 @@ _CONTAINERS = {
     "collections.deque": "list",
 }
 _ADDERS = frozenset({"append", "extend", "insert", "add"})
+_MAX_HELPERS = 3
+"""How deep functions that return lists of layers are followed into each other."""
 
 
 @dataclass(slots=True)
@@ -137,11 +140,27 @@ class ClassReader:
                 self.handed_on.add(name)
             # A layer is what another option puts there, or holds what it was given by name.
             return
-        site = Site(self.info.module.path, node.node)
+        helper = local.helper(value)
+        made_at = helper.returned if helper is not None and self._at_fault(helper) else node
+        site = Site(self.info.module.path, made_at.node)
         kept = self.attributes.setdefault(name, Kept(container, site))
         kept.methods.add(local.function.name)
         if local.holds(value) and not kept.holds:
             kept.holds, kept.container, kept.site = True, container, site
+
+    def _at_fault(self, helper: HelperReader) -> bool:
+        """Whether the list is wrong where it is made: nobody in the file registers what it gets."""
+        if helper.scope.module is not self.info.module:
+            return False
+        handed_on = (
+            argument.value.func
+            for call in walk(self.info.module.module.body)
+            if isinstance(call, ir.Call)
+            for argument in call.args
+            if isinstance(argument.value, ir.Call)
+        )
+        name = helper.function.name
+        return not any(isinstance(func, ir.Name) and func.id == name for func in handed_on)
 
 
 class MethodReader:
@@ -156,6 +175,8 @@ class MethodReader:
         self.handed_on: set[str] = set()
         self.locals_added: dict[str, list[ir.Expr]] = {}
         self.locals_given: set[str] = set()
+        self.depth = 0
+        self._helpers: dict[int, HelperReader | None] = {}
         for node in nodes_of(function):
             self._look(node)
 
@@ -230,12 +251,39 @@ class MethodReader:
             case ir.BinOp(op="*" | "+", left=left, right=right):
                 return self.container(left) or self.container(right)
             case ir.Call(func=func):
-                return _CONTAINERS.get(self.scope.path(func))
+                helper = self.helper(expr)
+                return helper.kind if helper is not None else _CONTAINERS.get(self.scope.path(func))
             case ir.Name(id=name):
                 only = self.scope.only(name)
                 return self.container(only) if only is not None else None
             case _:
                 return None
+
+    def helper(self, expr: ir.Expr) -> HelperReader | None:
+        """The function called, if it certainly returns a plain container of fresh layers."""
+        if not isinstance(expr, ir.Call) or self.depth >= _MAX_HELPERS:
+            return None
+        if id(expr) not in self._helpers:
+            self._helpers[id(expr)] = None  # for a function that calls itself
+            self._helpers[id(expr)] = self._helper(expr)
+        return self._helpers[id(expr)]
+
+    def _helper(self, call: ir.Call) -> HelperReader | None:
+        made = self.scope.value(call.func)
+        if not isinstance(made, Func) or made.owner is not None or made.contexts:
+            return None
+        function = made.function
+        returned = list(returns_of(function))
+        if len(returned) != 1 or function.is_generator or function.decorators:
+            return None
+        fresh = frozenset(
+            parameter.name
+            for i, parameter in enumerate(function.parameters)
+            if (given := _given_to(call, parameter.name, i)) is not None and self.is_fresh(given)
+        )
+        reader = HelperReader(made, returned[0], fresh, self.depth + 1)
+        value = returned[0].value
+        return reader if value is not None and reader.holds(value) and reader.kind else None
 
     def holds(self, expr: ir.Expr) -> bool:
         """Whether a container certainly has fresh layers or parameters in it."""
@@ -251,6 +299,8 @@ class MethodReader:
                 return any(self.is_fresh(item) for item in items)
             case ir.BinOp(op="+", left=left, right=right):
                 return any(self.is_fresh(part) for part in (*_each(left), *_each(right)))
+            case ir.Call() if self.helper(expr) is not None:
+                return True
             case ir.Call(args=args) if self.container(expr) is not None:
                 return any(
                     self.is_fresh(a.value) if a.name is not None else self.holds(a.value)
@@ -300,6 +350,44 @@ class MethodReader:
             and any(isinstance(t, ir.Attribute) for t in node.targets)
             for node in nodes_of(self.function)
         )
+
+
+class HelperReader(MethodReader):
+    """What a function outside of the class returns, such as a list of copies of a layer."""
+
+    def __init__(self, func: Func, returned: ir.Jump, fresh: frozenset[str], depth: int) -> None:
+        super().__init__(func.function, "", Scope(func.module, func.function))
+        self.returned = returned
+        self.fresh = fresh
+        """The parameters that are given a fresh layer."""
+        self.depth = depth
+
+    @property
+    def kind(self) -> str:
+        """`list`, `dict` or `tuple`; empty for anything else."""
+        value = self.returned.value
+        return (self.container(value) or "") if value is not None else ""
+
+    def is_fresh(self, expr: ir.Expr) -> bool:
+        """A layer made here, or a copy of one that was made for this call."""
+        match expr:
+            case ir.Call(func=func, args=(ir.Argument(value=ir.Name(id=name)), *_)) if (
+                name in self.fresh and isinstance(LIBRARY.call(self.scope.path(func)), sp.Copy)
+            ):
+                return True
+            case _:
+                return super().is_fresh(expr)
+
+
+def _given_to(call: ir.Call, parameter: str, position: int) -> ir.Expr | None:
+    """The argument that a parameter gets; None if that is not certain."""
+    if any(argument.star for argument in call.args):
+        return None
+    for argument in call.args:
+        if argument.name == parameter:
+            return argument.value
+    plain = [argument.value for argument in call.args if argument.name is None]
+    return plain[position] if position < len(plain) else None
 
 
 def _each(value: ir.Expr) -> tuple[ir.Expr, ...]:

@@ -147,6 +147,9 @@ def _sensitive(spec: sp.Layer, call: ir.Call) -> bool:
         return False
     if spec.unless_false and _is_false(_argument(call, spec.unless_false, -1)):
         return False
+    if spec.rates:
+        given_rates = [_argument(call, name, position) for name, position in spec.rates]
+        return any(rate is not None and not _is_zero(rate) for rate in given_rates)
     if spec.unless_zero:
         given = _argument(call, spec.unless_zero, 0 if spec.unless_zero == "p" else -1)
         if given is not None and (_is_zero(given) or "training" in mentioned(given)):
@@ -214,7 +217,7 @@ def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
     if depth > _MAX_DEPTH:
         return False, False
     bases = [spec for path in info.externals if isinstance(spec := LIBRARY.call(path), sp.Layer)]
-    sensitive = any(spec.sensitive and not spec.only_if for spec in bases)
+    sensitive = any(spec.sensitive and not (spec.only_if or spec.rates) for spec in bases)
     parametric = any(spec.parametric and not spec.weights_only_if for spec in bases)
     for cls, function in all_methods(info):
         if function.name != "__init__":

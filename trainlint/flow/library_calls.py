@@ -407,13 +407,20 @@ class LibraryCalls:
             given = arguments.get(spec.unless_zero, 0 if spec.unless_zero == "p" else None)
             if isinstance(given, Const) and given.value == 0:
                 sensitive = Certainty.NO
+        if spec.rates and not any(_drops(arguments, *rate) for rate in spec.rates):
+            sensitive = Certainty.NO if arguments.complete else Certainty.UNKNOWN
+        activation = spec.activation
+        if spec.unless_given[0] and (
+            arguments.get(*spec.unless_given) is not None or not arguments.complete
+        ):
+            activation = ""
         state.heap[ref.oid] = ModuleObject(
             library=path,
             flag=ModeFact(Mode.TRAIN),
             trainable=TrainableFact(Share.ALL),
             sensitive=sensitive,
             parametric=spec.parametric or spec.container,
-            activation=spec.activation,
+            activation=activation,
             fresh=True,
         )
         if spec.container:
@@ -560,6 +567,12 @@ class LibraryCalls:
     ) -> Evaluated | None:
         """Call `owner.method(...)` where nothing is known of `owner`, or it is a module."""
         return methods.of_object(self.run, owner, method, arguments, state, frame, node)
+
+
+def _drops(arguments: Arguments, name: str, position: int) -> bool:
+    """Whether a dropout rate is given that is not 0."""
+    given = arguments.get(name, position if position >= 0 else None)
+    return given is not None and not (isinstance(given, Const) and given.value == 0)
 
 
 def _mentions_scale(e: ir.Expr | None) -> bool:

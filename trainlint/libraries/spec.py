@@ -32,6 +32,10 @@ class Layer:
     unless_false: str = ""
     weights_unless_false: str = ""
     weights_only_if: str = ""
+    rates: tuple[tuple[str, int], ...] = ()
+    """Dropout rates by name and position, 0 unless given: sensitive only if one of them is."""
+    unless_given: tuple[str, int] = ("", -1)
+    """The argument, by name and position, that is the activation it ends with instead."""
 
 
 @dataclass(frozen=True, slots=True)
