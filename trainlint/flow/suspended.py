@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from trainlint.flow.frames import Evaluated, Frame
     from trainlint.flow.interpret import Interpreter
 
+MAX_LAYERS = 4
+"""`enumerate`s and `zip`s around a generator that are looked through."""
+
 Body = Callable[[list[State], "Value | None"], list[State]]
 
 
@@ -30,8 +33,12 @@ class Suspended:
     def __init__(self, interpreter: Interpreter) -> None:
         self.run = interpreter
 
-    def drawn(self, value: Value, state: State, frame: Frame, node: ir.Node) -> Drawn | None:
+    def drawn(
+        self, value: Value, state: State, frame: Frame, node: ir.Node, depth: int = 0
+    ) -> Drawn | None:
         """The generator that a loop draws from, numbered or beside others or not."""
+        if depth > MAX_LAYERS:
+            return None
         call = self.run.contexts.generator_of(value, state)
         if call is not None:
             return Drawn(call, lambda given: given)
@@ -40,22 +47,22 @@ class Suspended:
             return None
         match thing.role:
             case "enumerate":
-                inner = self.drawn(thing.links[0][1], state, frame, node)
+                inner = self.drawn(thing.links[0][1], state, frame, node, depth + 1)
                 count = Ref(("attr", ("item", frame.module.path, node.node, frame.id), 0))
                 if inner is not None:
                     return Drawn(inner.call, lambda v: TupleValue((count, inner.bound(v))))
             case "zip":
-                return self._zipped(thing, state, frame, node)
+                return self._zipped(thing, state, frame, node, depth + 1)
             case _:
                 pass
         return None
 
     def _zipped(
-        self, thing: LibraryObject, state: State, frame: Frame, node: ir.Node
+        self, thing: LibraryObject, state: State, frame: Frame, node: ir.Node, depth: int
     ) -> Drawn | None:
         columns = [value for _, value in thing.links]
         for at, value in enumerate(columns):
-            inner = self.drawn(value, state, frame, node)
+            inner = self.drawn(value, state, frame, node, depth)
             if inner is not None:
                 others = [self.run.collections.element(v, state, frame, node) for v in columns]
                 return _beside(inner, tuple(others[:at]), tuple(others[at + 1 :]))
