@@ -25,6 +25,13 @@ def of(text: str) -> Sketch:
         "from .other import *",
         "from .other import ( * )",
         "x = f'{(wanted := 1)}'",
+        "if flag: from .other import *",
+        "print(f'{x}', wanted, 'y')",
+        "text = f'''\n{x}\n'''\ndef wanted(): ...\ntext = '''\n'''",
+        'text = rf"""{x}"""\nwanted = 1\n"""more"""',
+        "x = 'a' 'b' \"c'd\"\nwanted = 1",
+        "x = ''\nwanted = ''",
+        'x = """a"b"""\nwanted = 1',
     ],
 )
 def test_what_may_define_a_name_is_worth_parsing(text: str) -> None:
@@ -40,6 +47,8 @@ def test_what_may_define_a_name_is_worth_parsing(text: str) -> None:
         '"""\nwanted\n"""',
         r"r'''wanted \' wanted'''",
         r"'it\'s wanted'",
+        "'a' 'wanted' b'wanted'",
+        "f(x)['wanted']",
         "unwanted = 1",
     ],
 )

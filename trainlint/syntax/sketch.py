@@ -13,18 +13,19 @@ from sys import intern
 
 from trainlint.flow.ir import Sketch
 
+_STRING = r"""(?:'''[^\\]*?(?:\\.[^\\]*?)*?'''|\"\"\"[^\\]*?(?:\\.[^\\]*?)*?\"\"\"
+    |'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")"""
 _TEXT = re.compile(
-    r"""(?<![\w'"])[rRbBuU]{0,2}(?:'''[^\\]*?(?:\\.[^\\]*?)*?'''|\"\"\"[^\\]*?(?:\\.[^\\]*?)*?\"\"\"
-    |'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")|\#[^\n]*|\\\n""",
+    rf"(?<!\w)((?:[rR]?[fFtT]|[fFtT][rR]){_STRING})|(?<!\w)[rRbBuU]{{0,2}}{_STRING}|\#[^\n]*|\\\n",
     re.DOTALL | re.VERBOSE,
 )
-"""Strings that hold no code, comments, and ends of lines that are none."""
+"""Strings, those first that hold code, comments, and ends of lines that are none."""
 _WORD = re.compile(r"[^\W\d]\w*")
 _DEFINED = re.compile(r"^([ \t]*)(?:async[ \t]+)?(def|class)[ \t]+(\w+)", re.MULTILINE)
 _FROM = re.compile(
-    r"^[ \t]*from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n;]*))", re.MULTILINE
+    r"(?:^|[:;])[ \t]*from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n;]*))", re.MULTILINE
 )
-_IMPORT = re.compile(r"^[ \t]*import[ \t]+([^\n;]*)", re.MULTILINE)
+_IMPORT = re.compile(r"(?:^|[:;])[ \t]*import[ \t]+([^\n;]*)", re.MULTILINE)
 _ALL = re.compile(r"^__all__\s*=\s*[\[(]([^\])]*)[\])][ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(r"""["'](\w+)["']""")
 
@@ -35,7 +36,7 @@ def sketch(text: str, vocabulary: Set[str], implicit: Set[str]) -> Sketch:
     Of a function's words only those of the vocabulary and the file's own names are kept. A class
     mentions what those of its methods do that are `implicit`: they run where it alone is named.
     """
-    code = _TEXT.sub(" ", text)
+    code = _TEXT.sub(r"\1 ", text)
     words = frozenset(map(intern, _WORD.findall(code)))
     imports = dict(_imports(code))
     definitions: dict[str, frozenset[str]] = {}
