@@ -11,6 +11,7 @@ import libcst as cst
 from trainlint.flow import ir
 from trainlint.syntax.depth import TooDeep, deep_stack
 from trainlint.syntax.expressions import ExpressionLowering, Scope, operator
+from trainlint.syntax.lean import parse_module
 from trainlint.syntax.patterns import PatternLowering, conjunction
 from trainlint.syntax.spans import Tree, locate
 
@@ -23,7 +24,7 @@ def lower(text: str, path: str, *, cell_starts: tuple[int, ...] = ()) -> ir.Modu
     Raises `libcst.ParserSyntaxError` for text that is not Python, and `TooDeep`.
     """
     with deep_stack():
-        tree = Tree(text, cst.parse_module(text))
+        tree = Tree(text, parse_module(text))
         lowering = _StatementLowering(tree)
         body = lowering.block(tree.module.body)
         if cell_starts:
