@@ -67,6 +67,9 @@ class Listener(Protocol):
     ) -> None:
         """`with disable_adapter()` was left; `before` says what required gradients."""
 
+    def on_disable_not_entered(self, owner: nn.Module) -> None:
+        """`disable_adapter()` was called, and what it returned thrown away."""
+
     def on_compiled(self, compiled: nn.Module) -> None:
         """`torch.compile` wrapped a module."""
 
@@ -315,16 +318,36 @@ def _checkpoint(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _disable_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
-    @contextlib.contextmanager
     @functools.wraps(original)
-    def disable_adapter(self: nn.Module) -> Iterator[None]:
-        before = [(n, p, p.requires_grad) for n, p in self.named_parameters()]
-        with original(self):
-            yield
-        for watch in watches():
-            watch.on_disable_left(self, before)
+    def disable_adapter(self: nn.Module) -> _Disabling:
+        return _Disabling(self, original(self))
 
     return disable_adapter
+
+
+class _Disabling(contextlib.ContextDecorator):
+    """What `disable_adapter()` returns: tells of leaving the block, and of one never entered."""
+
+    def __init__(self, owner: nn.Module, block: Any) -> None:
+        self._owner, self._block, self._entered = owner, block, False
+        self._before: list[tuple[str, nn.Parameter, bool]] = []
+
+    def __enter__(self) -> Any:
+        self._entered = True
+        self._before = [(n, p, p.requires_grad) for n, p in self._owner.named_parameters()]
+        return self._block.__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        result = self._block.__exit__(*error)
+        if error[0] is None:
+            for watch in watches():
+                watch.on_disable_left(self._owner, self._before)
+        return result
+
+    def __del__(self) -> None:
+        if not self._entered:
+            for watch in watches():
+                watch.on_disable_not_entered(self._owner)
 
 
 def _optimized(original: Callable[..., None]) -> Callable[..., None]:

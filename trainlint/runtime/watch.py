@@ -224,7 +224,8 @@ class Watch:
         if parts is None:
             return
         who = caller(3)
-        parts.run.note(Switch(id(module), mode, who.where, who.through))
+        run = parts.run
+        run.note(Switch(id(module), mode, who.where, who.through, run.begun))
         parts.modes.switched()
 
     def on_forward(self, module: nn.Module, given: Iterable[object] = ()) -> None:
@@ -260,6 +261,13 @@ class Watch:
         if thawed:
             parts.run.findings.emit([_unfrozen(thawed)], where(3))
 
+    def on_disable_not_entered(self, owner: nn.Module) -> None:
+        """`disable_adapter()` as a statement: said at the next event, as here nothing can raise."""
+        parts = self._parts
+        inner = None if parts is None else parts.run.view.inner()
+        if parts is not None and (inner is unwrap(owner) or parts.run.view.wraps(owner)):
+            parts.run.findings.deferred.append(_not_entered().at(where(3)))
+
     # --- backward, gradients, step ------------------------------------------------------------
 
     def before_backward(self, given: Any) -> None:
@@ -271,6 +279,7 @@ class Watch:
         """A backward in one of our threads is over."""
         if self._parts is not None:
             self._parts.backwards.after()
+            self._parts.gradients.after_backward()
 
     def on_scale(self) -> None:
         """A GradScaler scaled a loss."""
@@ -341,6 +350,12 @@ def _unfrozen(names: Sequence[str]) -> Verdict:
     )
     advice = "freeze it again after the block"
     return Verdict("TL415", text, (), tuple(names), help=advice, cause="thawed")
+
+
+def _not_entered() -> Verdict:
+    text = "`disable_adapter()` as a statement disables nothing: it is a context manager"
+    advice = "write `with model.disable_adapter():`"
+    return Verdict("TL409", text, help=advice, cause="not entered")
 
 
 def watch(

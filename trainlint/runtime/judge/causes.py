@@ -18,11 +18,13 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "TL207": frozenset({"TL206", "TL212", "TL701"}),
     "TL212": frozenset({"TL207", "TL701"}),
     "TL406": frozenset({"TL416"}),
+    "TL409": frozenset({"TL102"}),
     "TL410": frozenset({"TL416"}),
     "TL412": frozenset({"TL701"}),
     "TL413": frozenset({"TL414", "TL701"}),
     "TL414": frozenset({"TL701"}),
     "TL417": frozenset({"TL701", "TL703"}),
+    "TL504": frozenset({"TL101", "TL102", "TL104", "TL107"}),
     "TL603": frozenset({"TL604"}),
 }
 """Code by code, what is a mere consequence."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from trainlint.core.diagnostic import Severity
+from trainlint.runtime.judge.on_purpose import dropouts_alone, follows_a_twin, is_norm
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.report import grouped
@@ -22,6 +21,8 @@ class Switch:
     mode: bool
     where: str | None
     through: tuple[str, ...]
+    forwards: int = 0
+    """How many forwards of the model had begun before it."""
 
     def __str__(self) -> str:
         call = "train()" if self.mode else "eval()"
@@ -51,6 +52,11 @@ class Modes:
                 continue
             return switch if switch.mode is mode else None
         return None
+
+    def own_switch(self, name: str, mode: bool) -> bool:
+        """Whether the last word on `name` was a call on this very module."""
+        switch = self.last(name, mode)
+        return switch is not None and self.names.get(switch.module) == name
 
 
 _Flags = Sequence[int]
@@ -84,10 +90,6 @@ def _base_names(state: Observation) -> set[str]:
     return {outer, f"{outer}.model"}
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._NormBase)
-
-
 def _who(modes: Modes, names: Sequence[str], mode: bool) -> Switch | None:
     return next((s for n in names if (s := modes.last(n, mode)) is not None), None)
 
@@ -103,7 +105,7 @@ def _eval_amid_training(state: Observation, flags: _Flags, modes: Modes) -> list
     whole = _whole_eval(state, flags, modes)
     if not wrong:
         return _harmless_eval(state, flags, modes, whole)
-    norms = [i for i in acting if _is_norm(state.modules[i][1])]
+    norms = [i for i in acting if is_norm(state.modules[i][1])]
     if norms and set(wrong) == set(norms) and not whole and _others_train(flags, wrong):
         return []  # every normalisation layer in eval, all else in train: statistics kept frozen
     names = tuple(state.modules[i][0] for i in wrong)
@@ -203,16 +205,17 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
         if off is not None:
             wrong.append(name)
             lines.append(off)
-        elif _is_norm(module) and not state.has_adapters and position in state.sensitive:
+        elif is_norm(module) and not state.has_adapters and position in state.sensitive:
             own = list(module._parameters.values())
             if (
                 own
                 and own[0] is not None
                 and not any(p.requires_grad for p in own if p is not None)
+                and not follows_a_twin(state, name)
             ):
                 wrong.append(name)
     if not wrong:
-        return []
+        return _norms_undone(state, flags, modes)
     if lines:
         text = (
             f"{grouped(wrong)} frozen, yet back in train mode: `train()` on the whole model undid "
@@ -225,8 +228,33 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
     return [Verdict("TL105", text, tuple(wrong), related=related, help=advice, cause="undone")]
 
 
+def _norms_undone(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:
+    """Every normalisation layer was put in eval mode by itself, and back before any forward."""
+    acting = [i for i in state.sensitive if is_norm(state.modules[i][1])]
+    if not modes.switches or not acting or not all(flags[i] for i in acting):
+        return []
+    names = tuple(state.modules[i][0] for i in acting if i not in modes.keep_train)
+    pairs = [_overridden(modes, name) for name in names]
+    undone = [p for p in pairs if p is not None and p[0].forwards == p[1].forwards]
+    if not undone or len(undone) < len(names):
+        return []
+    text = (
+        f"`train()` on the whole model undid the `eval()` of {grouped(names)} before any forward: "
+        "the running statistics still move"
+    )
+    related = tuple(dict.fromkeys(str(s) for pair in undone for s in pair))
+    advice = "call `eval()` on these layers after each `model.train()`"
+    return [Verdict("TL105", text, names, related=related, help=advice, cause="undone")]
+
+
 def _undone(state: Observation, modes: Modes, name: str) -> tuple[Switch, Switch] | None:
-    """The user's `eval()` on exactly this frozen part, and the wider `train()` that undid it."""
+    """What undid the `eval()` of a part that is frozen."""
+    pair = _overridden(modes, name)
+    return pair if pair is not None and _frozen_below(state, name) is True else None
+
+
+def _overridden(modes: Modes, name: str) -> tuple[Switch, Switch] | None:
+    """The user's `eval()` on exactly this part, and the wider `train()` that undid it."""
     if not name:
         return None
     off = None
@@ -238,7 +266,7 @@ def _undone(state: Observation, modes: Modes, name: str) -> tuple[Switch, Switch
             user = not any(t.startswith(("peft.", "transformers.")) for t in switch.through)
             off = switch if not switch.mode and user else None
         elif off is not None and switch.mode and (target == "" or name.startswith(f"{target}.")):
-            return (off, switch) if _frozen_below(state, name) is True else None
+            return off, switch
     return None
 
 
@@ -248,7 +276,7 @@ def in_evaluation(
     """A forward that is not trained: nothing that acts on the flag may be in train mode."""
     acting = [i for i in state.sensitive if i not in modes.keep_train]
     wrong = [i for i in acting if flags[i]]
-    if not wrong or state.passes_by:
+    if not wrong or state.passes_by or _samples(state, flags, modes, wrong):
         return []
     names = tuple(state.modules[i][0] for i in wrong)
     universe = [state.modules[i][0] for i in acting]
@@ -284,6 +312,14 @@ def in_evaluation(
     what = "partly in train mode" if some else "in train mode"
     text = f"an evaluation runs on the model {what}: {grouped(names, universe)} active"
     return [Verdict("TL102", text, names, related=related, help=advice, cause="eval")]
+
+
+def _samples(state: Observation, flags: _Flags, modes: Modes, wrong: Sequence[int]) -> bool:
+    """Monte Carlo dropout: in an evaluated model the dropouts alone were switched on, each."""
+    if flags[0] or not dropouts_alone(state, wrong):
+        return False
+    names = [state.modules[i][0] for i in wrong]
+    return all(modes.own_switch(name, True) for name in names)
 
 
 def without_phase(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:

@@ -40,7 +40,7 @@ class Backwards:
         if not losses:
             return
         findings = self._run.findings
-        self._ledger.before_backward()
+        self._ledger.before_backward(losses)
         deferred = findings.take_deferred()
         if all(t.grad_fn is None for t in losses):
             found = self._graphless(losses)
@@ -137,6 +137,9 @@ class Backwards:
         run, last = self._run, self._forwards.last
         if last is None or (not run.forwards and last.grad) or run.settings.phase == "eval":
             return []
+        frozen = self._nothing_trains()
+        if frozen:
+            return frozen
         if any(t.requires_grad for t in losses):
             text = (
                 "backward on a loss that was cut from its graph and made to require grad again: "
@@ -144,9 +147,6 @@ class Backwards:
             )
             advice = "call backward on the loss itself, not on a copy of its value"
             return [Verdict("TL212", text, help=advice, cause="cut")]
-        frozen = self._nothing_trains()
-        if frozen:
-            return frozen
         if not last.grad:
             return [self._gradients_off(last)]
         if run.cut is not None:

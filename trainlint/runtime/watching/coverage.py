@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Collection
 from typing import Any
+
+import torch
 
 from trainlint.runtime import patches
 from trainlint.runtime.judge import optimizers as verdicts
@@ -29,6 +32,9 @@ class Coverage:
 
     def __init__(self, run: Run, optimizers: Optimizers) -> None:
         self._run, self._optimizers = run, optimizers
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+        """By optimizer that holds nothing of ours: its first gradient and how often it was
+        written to, at its last step. An address would not do: the next gradient often has it."""
 
     def judge(self, view: OptimizerView) -> list[Verdict]:
         """Before a step of this optimizer: is everything that has a gradient held by some."""
@@ -86,8 +92,24 @@ class Coverage:
             return []
         shapes = {tuple(p.shape) for p in plan.parameters if p.requires_grad}
         if any(tuple(p.shape) in shapes and p.dim() > 1 for p in holder.parameters):
+            if self._filled_anew(optimizer):
+                return []
             return verdicts.coverage(state, [holder], graded=True)
         return [_piles_up(plan)]
+
+    def _filled_anew(self, optimizer: Any) -> bool:
+        """Whether somebody gives it gradients: master weights in another precision are trained so.
+
+        Those of an optimizer of an earlier model are None, or stay what they were.
+        """
+        graded = (p.grad for p in parameters_of(optimizer))
+        grad = next((g for g in graded if g is not None), None)
+        if not isinstance(grad, torch.Tensor):
+            return False
+        version = grad._version
+        known = self._known.get(id(optimizer))
+        self._known[id(optimizer)] = weakref.ref(grad), version
+        return known is None or known[0]() is not grad or known[1] != version
 
     def _held_by_some(self) -> bool:
         """Whether any optimizer that exists holds parameters of the model."""

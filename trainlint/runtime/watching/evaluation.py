@@ -20,6 +20,9 @@ _PROBED = 2
 """How many evaluations are probed."""
 _LARGE = 65_536
 """Buffers above so many elements are not copied."""
+_OBSERVING = ("torch.ao.quantization", "torchao.quantization")
+"""Observers and fake quantisers gather ranges in either mode until they are disabled (torch 2.13
+`ao/quantization/fake_quantize.py`): that is how calibration works."""
 _PARALLEL = 0.9
 """Cosine above which a vector counts as parallel to another."""
 
@@ -102,6 +105,8 @@ def _remember(modules: list[tuple[str, nn.Module]]) -> list[_Remembered]:
     """Copies of running statistics and of weights not computed yet, before an evaluation."""
     found: list[_Remembered] = []
     for name, module in modules:
+        if type(module).__module__.startswith(_OBSERVING):
+            continue
         hidden = module._non_persistent_buffers_set
         for key, value in module._buffers.items():
             if value is not None and key not in hidden and value.numel() <= _LARGE:

@@ -38,6 +38,8 @@ class Forwards:
         self._old: list[Forward] = []
         self._kept: list[Forward] = []
         """Used by a backward, and their graphs still alive."""
+        self._attacks: tuple[str, int] | None = None
+        """The function and the step of the last forward in eval mode that a backward used."""
         self.last: Forward | None = None
 
     @property
@@ -74,6 +76,7 @@ class Forwards:
         )
         stack.append((forward, calling()))
         self.last = forward
+        run.begun += 1
         found = [*run.findings.take_deferred(), *self.unused()]
         if grad:
             run.forwards += 1
@@ -142,12 +145,19 @@ class Forwards:
 
     def consumed(self) -> bool:
         """A backward is over: whether it used some of them, which then no longer wait."""
-        used = [f for f in self._pending if f.consumed]
+        used = self._used()
         if used:
             self._pending = [f for f in self._pending if not f.consumed]
             if "TL213" in self._run.settings.codes:  # nothing else asks for them
                 self._kept.extend(f for f in used if f.alive)
         return bool(used)
+
+    def _used(self) -> list[Forward]:
+        used = [f for f in self._pending if f.consumed]
+        for forward in used:
+            if not forward.root_train:
+                self._attacks = forward.function, forward.step
+        return used
 
     def unused(self, *, final: bool = False) -> list[Verdict]:
         """Forwards that recorded a graph for nothing; `final`: nothing follows any more."""
@@ -155,6 +165,7 @@ class Forwards:
             return []
         keep: list[Forward] = []
         found: list[Verdict] = []
+        self._used()
         for forward in (*self._old, *self._pending):
             if forward.consumed:
                 continue
@@ -176,6 +187,8 @@ class Forwards:
         named = forward.function.strip("_").startswith(_EVALUATES)
         if not (phase == "eval" or not forward.root_train or named):
             return []
+        if (forward.function, forward.step) == self._attacks:
+            return []  # the other half of an attack's loss, as of TRADES
         if forward.root_train and phase is None:
             return [v.at(forward.where) for v in self._modes.flags(forward, training=False)]
         text = (

@@ -39,6 +39,10 @@ class GradientJudge:
         """Remove the diagnosis's hooks."""
         self._diagnosis.end()
 
+    def after_backward(self) -> None:
+        """Do those that had no gradient get one, whatever is left of it at the step."""
+        self._diagnosis.after_backward()
+
     # --- none at all --------------------------------------------------------------------------
 
     def empty(self, view: OptimizerView) -> list[Verdict]:
@@ -56,7 +60,7 @@ class GradientJudge:
             advice = "call `loss.backward()` before `optimizer.step()`"
             return [Verdict("TL207", text, help=advice, cause="order")]
         if not run.since_step:
-            return []
+            return self._never_filled(view)
         if run.cut is not None:
             return [checkpoint_cut(run.cut, names)]
         if run.forwards:
@@ -66,6 +70,14 @@ class GradientJudge:
             return []
         text = f"none of the optimizer's parameters got a gradient: {grouped(names)}"
         return [Verdict("TL701", text, (), names, cause="none")]
+
+    def _never_filled(self, view: OptimizerView) -> list[Verdict]:
+        """Step after step no backward reaches the model: one that trains another, a copy of it."""
+        if view.empty < CLOSE_STEPS or len(self._optimizers) > 1 or self._run.fused:
+            return []
+        text = f"{view.empty} steps in a row, and no backward reached the optimizer's parameters"
+        advice = "is the loss computed with this model, or with a copy of it?"
+        return [Verdict("TL207", text, help=advice, cause="never filled")]
 
     # --- some missing -------------------------------------------------------------------------
 
@@ -157,6 +169,9 @@ class Diagnosis:
         self._seen: dict[str, bool] | None = None
         """By module: whether it ran with gradients on; absent if it did not run."""
         self._handles: list[Any] = []
+        self._names: Sequence[str] = ()
+        self._arrived: set[str] = set()
+        """Those that a backward gave a gradient after all: the user took it away (DINO)."""
         self._count = 0
 
     @property
@@ -173,12 +188,25 @@ class Diagnosis:
         modules = dict(walk(unwrap(root)))
         seen: dict[str, bool] = {}
         self._seen = seen
+        self._names, self._arrived = names, set()
         for owner in list(dict.fromkeys(_owner(name, modules) for name in names)):
             if _is_container(modules[owner]) or len(self._handles) >= _DIAGNOSED_AT_ONCE:
                 continue
             self._count += 1
             ran = hooks.Ran(seen, owner)
             self._handles.append(modules[owner].register_forward_pre_hook(ran))
+
+    def after_backward(self) -> None:
+        """A backward is over: whose gradient is there now."""
+        plan = self._run.view.plan
+        if self._seen is None or plan is None:
+            return
+        wanted = set(self._names)
+        self._arrived.update(
+            n
+            for n, p in zip(plan.parameter_names, plan.parameters)
+            if n in wanted and p.grad is not None
+        )
 
     def end(self) -> None:
         """Remove the hooks."""
@@ -196,6 +224,8 @@ class Diagnosis:
         modules = dict(walk(unwrap(root)))
         groups: dict[str, list[str]] = {"off": [], "on": [], "idle": []}
         for name in names:
+            if name in self._arrived:
+                continue
             ran = seen.get(_owner(name, modules))
             groups["idle" if ran is None else "on" if ran else "off"].append(name)
         off, on, idle = (tuple(groups[k]) for k in ("off", "on", "idle"))

@@ -6,6 +6,7 @@ address and its version, which tell filling, adding and clearing apart (RUNTIME 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,11 +35,13 @@ class GradientLedger:
 
     # --- backward -----------------------------------------------------------------------------
 
-    def before_backward(self) -> None:
+    def before_backward(self, losses: Sequence[torch.Tensor]) -> None:
         """Stamp the sentinels; gradients that a step has used are about to be added to."""
         self._scaled_now, self._scale_next = self._scale_next, False
         for view in self._optimizers:
             self._stamp_before(view)
+            if view.dropped.wiped:
+                view.dropped.backward(losses)
 
     def _stamp_before(self, view: OptimizerView) -> None:
         grad = None if view.sentinel is None else view.sentinel.grad
@@ -65,8 +68,10 @@ class GradientLedger:
             if sentinel is None or sentinel.grad is None:
                 return False
             view.before = None
-        if view.before is not None and stamp(sentinel.grad) == view.before:
+        now = stamp(sentinel.grad)
+        if view.before is not None and now == view.before:
             return False
+        view.dropped.filled, view.dropped.writes = now, 0
         view.grads = Grads.FRESH
         view.wiped = None
         view.scaled = view.scaled or self._scaled_now
@@ -84,6 +89,7 @@ class GradientLedger:
         view = self._optimizers.known(optimizer)
         if view is not None:
             view.scaled = False
+            view.dropped.writes += 1
 
     def scaler_step(self, optimizer: Any) -> None:
         """`scaler.step` ran; it may have skipped the optimizer's own step."""
@@ -134,6 +140,8 @@ class GradientLedger:
             return
         view.grads = Grads.WIPED
         view.wiped = where(5)
+        view.last_wiped = view.wiped
+        view.dropped.wiped += 1
         if self._run.for_inputs or view.steps or view.attempts:
             return  # an attack, or Fisher information gathered after training
         view.cycles += 1
@@ -153,6 +161,21 @@ class GradientLedger:
         advice = "call `optimizer.zero_grad()` once per step"
         return [Verdict("TL205", text, related=related, help=advice, cause="clear")]
 
+    def parts_lost(self, view: OptimizerView) -> list[Verdict]:
+        """A step on the last of several micro-batches: the others were cleared before it."""
+        count = view.dropped.wiped + 1
+        sentinel = view.sentinel
+        grad = None if sentinel is None else sentinel.grad
+        if not view.dropped.step(None if grad is None else stamp(grad)):
+            return []
+        text = (
+            f"each loss is divided by {count}, for {count} backwards a step, and the gradients of "
+            f"all but the last are cleared before the step"
+        )
+        related = (f"{view.last_wiped}: cleared here",) if view.last_wiped else ()
+        advice = "call `zero_grad()` once per step, not before each backward"
+        return [Verdict("TL206", text, related=related, help=advice, cause="parts")]
+
     # --- clipping -----------------------------------------------------------------------------
 
     def clip(self, clipped: list[Any]) -> None:
@@ -161,6 +184,7 @@ class GradientLedger:
         for view, found in judged:
             if not found:
                 view.mark = None  # the clip writes to the gradients: that is no second backward
+                view.dropped.writes += 1
         if judged and all(found for _, found in judged):
             self._run.findings.emit(judged[0][1], where(4))
 

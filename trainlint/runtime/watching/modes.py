@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trainlint.runtime.judge import adapters, modes
 from trainlint.runtime.judge.modes import Modes
+from trainlint.runtime.judge.on_purpose import reestimates
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.source import caller
@@ -95,7 +96,17 @@ class ModeJudge:
         who = caller(5)
         if _EXEMPT & {t.rpartition(".")[2] for t in (*who.through, who.function)}:
             return found
+        if forward.root_train and self._reestimates():
+            return found
         return found + self.flags(forward, training=False)
+
+    def _reestimates(self) -> bool:
+        """Whether this forward is there for the running statistics."""
+        state = self._run.view.observe()
+        if state is None:
+            return False
+        acting = [state.modules[i][1] for i in state.sensitive]
+        return reestimates(acting, self._run.backwards)
 
     def status(self) -> list[Verdict]:
         """Irregular adapters, or adapters without effect, before anything is trained."""

@@ -16,6 +16,8 @@ _EARLY = (3, 4)
 _SPARSE = 50
 """After them every so many steps."""
 _SAMPLES = 4
+_NEVER_RAISED = 50
+"""So many steps of a scheduler at a rate of 0 from the start on are no warm-up."""
 _ENDED = 0.01
 """A schedule that has brought the rate below this part of its start is at its end."""
 
@@ -52,8 +54,9 @@ class Movement:
         rates = [float(g.get("lr", 1.0)) for g in groups]
         scheduled = [float(g["initial_lr"]) for g in groups if "initial_lr" in g]
         if max(rates, default=1.0) == 0.0:
-            # a scheduler will raise it, or has brought it down to its end
-            return [] if any(scheduled) else self._still(view, "the learning rate is 0")
+            if any(scheduled) and view.at_zero < _NEVER_RAISED:
+                return []  # a scheduler will raise it, or has brought it down to its end
+            return self._still(view, "the learning rate is 0")
         if scheduled and max(rates) < _ENDED * max(scheduled):
             return []
         if view.unmoved < 2:

@@ -14,6 +14,7 @@ from torch import nn
 
 from trainlint.runtime.judge.optimizers import Held, held
 from trainlint.runtime.observation import Observation
+from trainlint.runtime.watching.dropped import Dropped
 from trainlint.runtime.watching.plan import Rotation
 from trainlint.runtime.watching.run import Run
 
@@ -51,6 +52,9 @@ class OptimizerView:
     grads: Grads = Grads.ABSENT
     wiped: str | None = None
     """The line that cleared gradients which no step had used."""
+    last_wiped: str | None = None
+    """The last line that did, whatever followed."""
+    dropped: Dropped = field(default_factory=Dropped)
     cycles: int = 0
     """Backwards whose gradients were cleared again with no step between."""
     scaled: bool = False
@@ -76,6 +80,10 @@ class OptimizerView:
     """After the last step others than those were."""
     unmoved: int = 0
     """Samplings in a row in which nothing moved."""
+    at_zero: int = 0
+    """How often a scheduler stepped at a rate of 0; no longer counted once it was above."""
+    raised: bool = False
+    """A scheduler found the rate above 0."""
     samples: list[tuple[nn.Parameter, torch.Tensor]] = field(default_factory=list)
     """Parameters and what they were before the step."""
     offset: int = 0

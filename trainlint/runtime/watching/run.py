@@ -61,6 +61,8 @@ class Run:
     """Some optimizer holds parameters of the model."""
     trained: bool = False
     """A backward has used a forward of ours."""
+    begun: int = 0
+    """Outermost forwards so far."""
     backwards: int = 0
     since_step: int = 0
     """Backwards of ours since the last step."""

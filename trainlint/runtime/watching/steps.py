@@ -96,7 +96,7 @@ class Steps:
             return
         view.empty = 0
         found = self._gradients.missing(view, absent) if close else []
-        found += self._ledger.uncleared(view)
+        found += self._ledger.uncleared(view) or self._ledger.parts_lost(view)
         if not patches.local.scaler_step:
             found += self._gradients.finite(view)
             if not view.closure:
@@ -123,7 +123,12 @@ class Steps:
         view = self._optimizers.known(optimizer)
         if view is None and isinstance(optimizer, torch.optim.Optimizer):
             view = self._optimizers.view(optimizer)
-        if view is None or view.steps or view.attempts:
+        if view is None or optimizer is None:
+            return
+        if not view.raised:
+            view.raised = any(float(g.get("lr", 1.0)) != 0.0 for g in optimizer.param_groups)
+            view.at_zero += not view.raised
+        if view.steps or view.attempts:
             return
         if getattr(scheduler, "_is_initial", False) or getattr(scheduler, "_step_count", 0) != 1:
             return
