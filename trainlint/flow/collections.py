@@ -68,6 +68,10 @@ class Collections:
         self.run = interpreter
         self.kept_graphs: list[tuple[GraphKept, Tensor]] = []
         self.data_items: set[ObjectId] = set()
+        self.tensors: set[ObjectId] = set()
+        """Unknown tensors: copies of what has a `clone`."""
+        self.leaves: set[ObjectId] = set()
+        """Tensors that are no module's and whose gradients are wanted, such as an image's."""
         self._depth = 0
 
     def is_data(self, value: Value) -> bool:
@@ -107,7 +111,40 @@ class Collections:
 
     def wants_gradient(self, value: Value) -> None:
         """`x.requires_grad_()`: what is computed from this tensor has a graph."""
+        if isinstance(value, Ref) and self.is_tensor(value):
+            self.leaves.add(value.oid)
         self.data_items.discard(self._drawn(value))
+
+    def leaves_are(self, made: Evaluated) -> None:
+        """Tensors made with `requires_grad=True`, or as a parameter."""
+        self.leaves.update(value.oid for _, value in made if isinstance(value, Ref))
+
+    def is_tensor(self, value: Ref) -> bool:
+        """Whether something unknown is a tensor for certain."""
+        return value.oid in self.tensors or value.oid in self.leaves or self.is_data(value)
+
+    def is_leaf(self, value: Value, state: State) -> bool:
+        """Whether an optimizer that is given this moves tensors of its own, not a model's."""
+        match value:
+            case Tensor(leaf=leaf):
+                return leaf
+            case TupleValue(items=items):
+                return bool(items) and all(self.is_leaf(item, state) for item in items)
+            case Ref(oid=oid) if oid in self.leaves:
+                return True
+            case Ref(oid=oid):
+                thing = state.heap.get(oid)
+                if isinstance(thing, ModuleObject):
+                    # Taken for a module as it has `requires_grad_`: no optimizer takes a module.
+                    return not thing.library and thing.cls is None
+                if not isinstance(thing, ListObject) or not thing.items:
+                    return False
+                if thing.keys is not None:
+                    given = dict(zip(thing.keys, thing.items, strict=True)).get(const("params"))
+                    return given is not None and self.is_leaf(given, state)
+                return all(self.is_leaf(item, state) for item in thing.items)
+            case _:
+                return False
 
     def new_list(self, values: tuple[Value, ...], state: State, frame: Frame, node: ir.Node) -> Ref:
         """A list of known items."""

@@ -258,11 +258,15 @@ class LibraryCalls:
                 numbers = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
                 if how is Cut.REBUILT and arguments.get("requires_grad") in (None, FALSE):
                     self.run.collections.hold_no_graph(numbers)
+                elif how is Cut.REBUILT and arguments.get("requires_grad") == TRUE:
+                    self.run.collections.leaves_are(numbers)
                 return numbers
             case sp.Creates():
                 made = self.run.fresh(state, frame, node, "result")
                 if arguments.get("requires_grad") in (None, FALSE):
                     self.run.collections.hold_no_graph([(state, made)])
+                elif arguments.get("requires_grad") == TRUE:
+                    self.run.collections.leaves_are([(state, made)])
                 return [(state, made)]
             case sp.Clip(argument=argument):
                 return self._clip(argument, arguments, state, frame, node)
@@ -349,6 +353,10 @@ class LibraryCalls:
                 groups = optimizer.groups if optimizer is not None else None
                 state.heap[ref.oid] = ParametersObject(groups or (), groups is not None)
                 return [(state, ref)]
+            case "parameter":
+                leaves = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+                self.run.collections.leaves_are(leaves)
+                return leaves
             case _:
                 return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
 
@@ -370,8 +378,11 @@ class LibraryCalls:
         ref = self.run.fresh(state, frame, node)
         if thing is None:
             return ref
-        self._copy_module(first.oid, ref.oid, state, 0)
-        state.update(ref.oid, copy_of=first.oid)
+        # a copy of this call's own earlier result (`net = deepcopy(net)` in a loop): retired above
+        source = first.oid if state.module(first.oid) is not None else ("old", first.oid)
+        self._copy_module(source, ref.oid, state, 0)
+        if ref.oid in state.heap:
+            state.update(ref.oid, copy_of=source)
         return ref
 
     def _copy_module(self, old: ObjectId, new: ObjectId, state: State, depth: int) -> None:

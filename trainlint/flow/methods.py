@@ -465,7 +465,7 @@ def _append_part(
 ) -> Evaluated:
     for value in arguments.values:
         for item in run.collections.known_items(value, state) or (value,):
-            if isinstance(item, Ref) and state.module(item.oid) is not None:
+            if isinstance(item, Ref) and _is_part(run, item, node, state):
                 key = str(sum(1 for n, _ in run.models.children(oid, state) if n.isdigit()))
                 if run.loops:
                     key = f"${node.node}"
@@ -473,6 +473,14 @@ def _append_part(
                     oid, key, item, state, frame, node, run.names.name_of(oid, state)
                 )
     return [(state, Ref(oid))]
+
+
+def _is_part(run: Interpreter, item: Ref, node: ir.Call, state: State) -> bool:
+    """Whether it is a module; what is appended to a list of modules is one, whoever made it."""
+    if isinstance(node.func, ir.Attribute) and node.func.attr != "extend":
+        if state.heap.get(item.oid) is None:
+            run.models.promote(item.oid, state)
+    return state.module(item.oid) is not None
 
 
 def _sets_zero(arguments: Arguments) -> bool:
@@ -892,6 +900,9 @@ def _opaque(
             return [(state, NONE)]
         case "train" | "eval" if _RUNNER_NAME.search(last):
             return None
+        case "requires_grad_" if run.collections.is_tensor(Ref(oid)):
+            run.collections.wants_gradient(Ref(oid))
+            return [(state, Ref(oid))]
         case _ if name in _MODULE_WORDS and not _looks_like_module(name, arguments):
             return None
         case _ if name in _MODULE_WORDS:
@@ -902,8 +913,6 @@ def _opaque(
             run.models.promote(oid, state)
             return of_object(run, oid, name, arguments, state, frame, node)
         case _ if name in _SELF_RETURNING and name != "type":
-            if name == "requires_grad_":
-                run.collections.wants_gradient(Ref(oid))
             if arguments.values or name in ("cuda", "cpu", "half", "float", "double"):
                 return [(state, Ref(oid))]
             return None
@@ -915,6 +924,12 @@ def _opaque(
             isinstance(v, Const) or run.collections.is_data(v) for v in arguments.values
         ):
             return [(state, run.collections.more_data((Ref(oid),), name))]
+        case _ if name in ("clone", "detach") or (
+            name.endswith("_") and run.collections.is_data(Ref(oid))
+        ):
+            made = run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            run.collections.tensors.update(v.oid for _, v in made if isinstance(v, Ref))
+            return made
         case _:
             return None
 

@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+from trainlint.flow.assumptions import agreed
 from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
@@ -253,7 +254,7 @@ def _stand_for(mine: State, other: State) -> None:
     """One state goes on for both: what it is by the choice alone is not known any more."""
     _forget_differences(mine.vars, mine, other.vars, other)
     _forget_differences(mine.attrs, mine, other.attrs, other)
-    mine.assumed = {k: v for k, v in mine.assumed.items() if other.assumed.get(k) == v}
+    mine.assumed = agreed(mine.assumed, other.assumed)
 
 
 def _forget_differences(

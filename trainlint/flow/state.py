@@ -22,6 +22,7 @@ from trainlint.core.facts import (
     Share,
     TrainableFact,
 )
+from trainlint.flow.assumptions import agreed
 from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.values import (
@@ -136,6 +137,8 @@ class OptimizerObject:
     closure: bool = False
     changes_seen: frozenset[Change] = frozenset()
     given_frozen: Share = Share.UNKNOWN
+    own_tensors: bool = False
+    """It moves tensors that are no module's: an image, a latent, a perturbation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,8 +421,7 @@ def merge(first: State, second: State) -> State:
             first.heap[oid] = thing
         elif mine != thing:
             first.heap[oid] = _join_objects(mine, thing)
-    assumed = second.assumed
-    first.assumed = {k: v for k, v in first.assumed.items() if assumed.get(k) == v}
+    first.assumed = agreed(first.assumed, second.assumed)
     first.decisions = first.decisions & second.decisions
     return first
 

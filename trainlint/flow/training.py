@@ -507,6 +507,7 @@ class Training:
             gradients=Gradients.ABSENT,
             has_stepped=Certainty.NO,
             closure=closure,
+            own_tensors=parameters is not None and self.run.collections.is_leaf(parameters, state),
         )
         self.run.names.given[oid] = name
         state.update(oid, given_frozen=self._frozen(groups, state)[0])
@@ -742,7 +743,8 @@ class Training:
             if self.protocol.stepped(event, oid, state):
                 self.run.recorder.raise_event(event, self.run.rounds, state.decisions)
             self._accumulated(optimizer, facts, site, state)
-        if optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN) and optimizer.pending:
+        filled = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN)
+        if filled and optimizer.pending and not optimizer.own_tensors:
             self._train(oid, optimizer, facts, state, frame, site)
         record = self.records.get(oid)
         if record is not None:
