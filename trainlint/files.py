@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.config import Finder, Settings
@@ -408,8 +407,12 @@ _IMPORTS = re.compile(
     rb"from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n#;]*))|import[ \t]+([^\n#;(]*)"
 )
 _WORD = re.compile(rb"\w+")
-_NAME = re.compile(r"\w+", re.ASCII)
-_USED = re.compile(r"(?<!\bclass )\b(\w+)[ \t]*(?:[(.]|\bas\b)", re.ASCII)
+_NO_NAME = bytes(
+    byte if byte > 127 or chr(byte).isalnum() or byte == ord("_") else ord(" ")
+    for byte in range(256)
+)
+"""Leaves of a file's bytes those that names are made of."""
+_USED = re.compile(rb"(?<!\bclass )\b([\w\x80-\xff]+)[ \t]*(?:[(.]|\bas\b)")
 
 
 class _Importers(NamedTuple):
@@ -427,7 +430,9 @@ class Neighbourhood:
         self._resolver = Resolver()
         self._files: dict[str, list[str]] = {}
         self._importers: dict[str, _Importers] = {}
-        self._names: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        self._names: dict[str, frozenset[bytes]] = {}
+        self._used: dict[str, frozenset[bytes]] = {}
+        self._once: dict[bytes, bytes] = {}
         self._states: dict[str, str] = {}
         self._state_roots: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
@@ -449,27 +454,28 @@ class Neighbourhood:
         importers = self._importers[root]
         if not importers.complete:
             return True
-        data = name.encode("utf-8", "replace")
-        word = data.decode("latin-1")
+        word = name.encode("utf-8", "replace")
         mentioning = [
             file
             for file in importers.files.get(_module_name(path), ())
-            if file != path and word in self._names_in(file)[0]
+            if file != path and word in self._names_in(file)
         ]
-        by_name = importers.files.get(data, ()) if mentioning else ()
-        return any(word in self._names_in(f)[1] for f in (*mentioning, *by_name) if f != path)
+        by_name = importers.files.get(word, ()) if mentioning else ()
+        return any(word in self._used_in(f) for f in (*mentioning, *by_name) if f != path)
 
-    def _names_in(self, path: str) -> tuple[frozenset[str], frozenset[str]]:
-        """All names in a file, and those that it calls or looks into; a byte is a character."""
+    def _names_in(self, path: str) -> frozenset[bytes]:
+        """All names in a file."""
         if path not in self._names:
-            try:
-                text = read(path).data.decode("latin-1")
-            except UnreadableSource:
-                text = ""
+            names = set(_bytes_of(path).translate(_NO_NAME).split())
             # Names recur from file to file: each is kept once.
-            names, used = (frozenset(map(intern, each.findall(text))) for each in (_NAME, _USED))
-            self._names[path] = (names, used)
+            self._names[path] = frozenset(map(self._once.setdefault, names, names))
         return self._names[path]
+
+    def _used_in(self, path: str) -> frozenset[bytes]:
+        """The names that a file calls or looks into."""
+        if path not in self._used:
+            self._used[path] = frozenset(_USED.findall(_bytes_of(path)))
+        return self._used[path]
 
     def stamp(self, path: str) -> Stamp | None:
         """A file's stamp at the first time of asking; None if there is no such file."""
@@ -513,6 +519,13 @@ class Neighbourhood:
             found = (target.path for target in _below(root, Settings(root), self._how, []))
             self._files[root] = sorted(found)
         return self._files[root]
+
+
+def _bytes_of(path: str) -> bytes:
+    try:
+        return read(path).data
+    except UnreadableSource:
+        return b""
 
 
 def _module_name(path: str) -> bytes:

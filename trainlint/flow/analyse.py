@@ -400,11 +400,8 @@ def finish(run: Interpreter, complete: bool) -> None:
     if complete:
         training.protocol.finish(run.recorder)
         run.adapters.finish()
-    if complete:
         _evaluations(run)
-    if complete:
         _unused_optimizers(run)
-    if complete:
         run.epochs.finish()
     for kept, tensor in run.collections.kept_graphs:
         seen = [training.forwards.get(f.site) for f in tensor.forwards]

@@ -23,6 +23,11 @@ MAX_DEPTH = 14
 MAX_ROUNDS = 4
 MAX_UNROLLED = 8
 MAX_STEPS = 24_000
+PATIENCE = 4_000
+"""Steps after which an entry that has shown no event of training is given up.
+
+What is entered for the names that it mentions may turn out to load files for thousands of steps.
+"""
 GENEROUS_STEPS = 3_000
 """After that many statements fewer disjuncts are kept."""
 SIZE_OF_A_STEP = 200

@@ -28,6 +28,7 @@ from trainlint.flow.frames import (
     GENEROUS_STEPS,
     MAX_DEPTH,
     MAX_STEPS,
+    PATIENCE,
     SIZE_OF_A_STEP,
     BudgetExceeded,
     Evaluated,
@@ -114,7 +115,7 @@ class Interpreter:
         self.max_depth = MAX_DEPTH
         self.steps = 0
         self.began = 0
-        self.max_steps = MAX_STEPS
+        self.allow(MAX_STEPS)
         self.active: list[Func] = []
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
@@ -223,13 +224,17 @@ class Interpreter:
     def allow(self, steps: int) -> None:
         """Begin another entry, with a budget of its own."""
         self.began = self.steps
-        self.max_steps = self.steps + steps
+        self.allowed = self.steps + steps
+        self.max_steps = min(self.allowed, self.steps + PATIENCE)
+        self.heard = self.recorder.raised
 
     def take_step(self) -> None:
         """Count a statement or a call; raises `BudgetExceeded`."""
         self.steps += 1
         if self.steps > self.max_steps:
-            raise BudgetExceeded
+            if self.recorder.raised == self.heard or self.max_steps == self.allowed:
+                raise BudgetExceeded
+            self.max_steps = self.allowed
 
     def _limit(self) -> int:
         taken = self.steps - self.began

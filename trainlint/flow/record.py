@@ -32,6 +32,8 @@ class Recorder:
     candidates: dict[tuple[str, Site], Candidate] = field(default_factory=dict)
     under: dict[Site, frozenset[Hashable]] = field(default_factory=dict)
     """The tests that a place stands under, on all ways to it."""
+    raised: int = 0
+    """How many events there have been, whether or not a rule wanted them."""
 
     @classmethod
     def of(cls, rules: Iterable[type[Rule[Event]]]) -> Recorder:
@@ -60,6 +62,7 @@ class Recorder:
         self, event: Event, rounds: int = 1, decisions: frozenset[Decision] = frozenset()
     ) -> None:
         """Give an event to its rules; `rounds` is the greatest loop round it happened in."""
+        self.raised += 1
         for rule in self.rules.get(type(event), ()):
             for finding in rule.check(event):
                 self._add(finding, rounds, decisions)
