@@ -357,11 +357,15 @@ def _templates(cls: ClassInfo) -> list[ir.Function]:
     those tell of this class in which it or its part of them trains.
     """
     found: dict[str, ir.Function] = {}
+    own = cls.methods.keys()
+    trains = any(map(_mentions_training, cls.methods.values()))
     for base in cls.mro[1:]:
         for method in base.methods.values():
-            if method.name.startswith("__") or method.name in cls.methods:
+            if method.name.startswith("__") or method.name in own:
                 continue
-            supplied = cls.methods.keys() & _called_on_self((method,))
+            if own.isdisjoint(method.words) or not (trains or _mentions_training(method)):
+                continue
+            supplied = own & _called_on_self((method,))
             if supplied and not _only_computes(method, supplied, cls):
                 found.setdefault(method.name, method)
     return list(found.values())
@@ -370,7 +374,11 @@ def _templates(cls: ClassInfo) -> list[ir.Function]:
 def _only_computes(method: ir.Function, supplied: set[str], cls: ClassInfo) -> bool:
     """Whether neither a method nor what it calls of the class mentions a step of training."""
     parts = (method, *(cls.methods[name] for name in supplied))
-    return all(_TRAINING_WORDS.isdisjoint(part.words) for part in parts)
+    return not any(map(_mentions_training, parts))
+
+
+def _mentions_training(function: ir.Function) -> bool:
+    return not _TRAINING_WORDS.isdisjoint(function.words)
 
 
 def _home(cls: ClassInfo, method: ir.Function) -> ModuleInfo:

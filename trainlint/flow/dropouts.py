@@ -53,16 +53,20 @@ def _may_drop(function: ir.Function, names: set[str]) -> bool:
 
 def _dropouts_in(function: ir.Function, info: ClassInfo) -> Iterator[FunctionalDropout]:
     scope = Scope(info.module, function)
-    always = bool(_ON_PURPOSE.search(function.name) or _RUNS_IN_TRAINING.search(function.name))
-    found = [
-        (call, guarded, path, spec)
-        for call, guarded in calls_in(function.body)
-        if (path := scope.path(call.func))
+    found = {
+        id(call): (path, spec)
+        for call in nodes_of(function)
+        if isinstance(call, ir.Call)
+        and (path := scope.path(call.func))
         and isinstance(spec := LIBRARY.call(path), sp.DropoutFunction)
-    ]
+    }
     if found:
+        always = bool(_ON_PURPOSE.search(function.name) or _RUNS_IN_TRAINING.search(function.name))
         always = always or guarded_at_callers(function.name, info)
-        for call, guarded, path, spec in found:
+        for call, guarded in calls_in(function.body):
+            if id(call) not in found:
+                continue
+            path, spec = found[id(call)]
             given = given_to(call, spec.probability, spec.position)
             probability = Probability(info, function, scope).of(given, spec.default)
             yield FunctionalDropout(

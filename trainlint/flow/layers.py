@@ -272,8 +272,11 @@ def called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
 
 def _created_in(function: ir.Function, info: ClassInfo) -> Iterator[LayerCreatedInForward]:
     scope = Scope(info.module, function)
+    found = (*_called_at_once(function, scope), *_called_by_name(function, scope))
+    if not found:
+        return
     guarded = {id(call) for call, under_test in calls_in(function.body) if under_test}
-    for made in (*_called_at_once(function, scope), *_called_by_name(function, scope)):
+    for made in found:
         by_mode = not made.parametric and id(made.call) in guarded
         if made.matters and not made.filled and not by_mode:
             yield LayerCreatedInForward(

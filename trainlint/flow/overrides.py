@@ -59,6 +59,8 @@ def _is_abstract(function: ir.Function) -> bool:
 def _attributes(info: ClassInfo) -> Iterator[ModeOverride]:
     """`self.train = True`: an attribute that hides the method."""
     for function in info.methods.values():
+        if function.words.isdisjoint(_METHODS):
+            continue
         receiver, bindings = receiver_of(function), bindings_of(function)
         for node in nodes_of(function):
             if not isinstance(node, ir.Assign):
