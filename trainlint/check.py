@@ -336,10 +336,10 @@ def _parse(source: Source) -> ir.Module:
 
 def _sketch(text: str) -> ir.Sketch:
     from trainlint.flow.reach import IMPLICIT
-    from trainlint.flow.relevance import VOCABULARY
+    from trainlint.libraries.words import DOMAIN
     from trainlint.syntax.sketch import sketch
 
-    return sketch(text, VOCABULARY, IMPLICIT)
+    return sketch(text, DOMAIN, IMPLICIT)
 
 
 def interpret(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from trainlint.core.events import (
@@ -35,6 +35,7 @@ from trainlint.flow.walk import attributes_of, calls_in, nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
+from trainlint.libraries.words import STATEMENTS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,6 @@ def _by_name(semantics: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     }
 
 
-STATEMENT_WORDS = frozenset(
-    """no_grad inference_mode enable_grad eval train requires_grad requires_grad_ disable_adapter
-    merge_and_unload unload zero_grad step backward
-    """.split()
-)
-"""What a statement in a `forward` has to mention to be worth a look."""
-
-
-FLAG_WORDS = frozenset("training requires_grad requires_grad_".split())
-"""What a statement that sets a flag mentions."""
-
-
 class Entries:
     """The roots of a file, one after the other."""
 
@@ -140,13 +129,14 @@ class Entries:
         for function in sorted(functions, key=lambda f: f.name in mentioned):
             self._function(Func(function, self.info))
 
-    def _root(self, *starts: Callable[[Interpreter], None]) -> None:
+    def _root(self, *starts: Callable[[Interpreter], None], max_depth: int = MAX_DEPTH) -> None:
         """Run the entries of one object, each from the same beginning, and judge them together."""
         if self.steps_left <= 0:
             return
         run = Interpreter(self.project, self.recorder, self.relevance, self.semantics)
         run.executed = self.executed
         run.instantiated = self.instantiated
+        run.max_depth = max_depth
         complete = True
         for start in starts:
             run.allow(min(MAX_STEPS, self.steps_left))
@@ -180,9 +170,8 @@ class Entries:
             return
         if not self.relevance.matters(func.function, self.info):
             return
-        if not self.reach.matters(func.function, self.info) and not (
-            func.function.words & FLAG_WORDS
-        ):
+        judged = self.reach.matters(func.function, self.info)
+        if not judged and func.function.words.isdisjoint(STATEMENTS):
             return
         if self.project.loader.mentioned_elsewhere(func.function.name, self.info.path):
             return
@@ -203,7 +192,7 @@ class Entries:
                 for st, result in results:
                     run.escapes.escape(result, st)
 
-        self._root(start)
+        self._root(start) if judged else self._statements([start])
 
     def _class(self, cls: ClassInfo) -> None:
         # What a base runs on its own instances is not yet run on those of this class.
@@ -222,7 +211,7 @@ class Entries:
         called = _called_on_self((*cls.methods.values(), *templates))
         entries = [m for m in methods if m.name not in called] or methods
         if cls.is_module:
-            looked_at = [m for m in entries if m.name == "forward" and m.words & STATEMENT_WORDS]
+            looked_at = [m for m in entries if m.name == "forward" and m.words & STATEMENTS]
             entries = [m for m in entries if m.name not in ("forward", "train", "eval")]
         else:
             looked_at = []
@@ -230,7 +219,9 @@ class Entries:
             entries = []
         entries = [m for m in entries if self.relevance.matters(m, _home(cls, m))]
         judged = [m for m in entries if self.reach.matters(m, _home(cls, m))]
-        self._statements(cls, [*looked_at, *(m for m in entries if m not in judged)])
+        others = [*looked_at, *(m for m in entries if m not in judged)]
+        shown = _Instance(cls)
+        self._statements([self._method(shown, method) for method in others])
         if not judged:
             return
         if _leaves_modes_alone(cls):
@@ -277,17 +268,16 @@ class Entries:
         self._root(start)
         return [m for m in methods if m not in own]
 
-    def _statements(self, cls: ClassInfo, methods: list[ir.Function]) -> None:
-        """Run methods for what their statements alone show; their calls are not followed."""
-        if not methods:
+    def _statements(self, starts: Sequence[Callable[[Interpreter], None]]) -> None:
+        """Run functions for what their statements alone show; their calls are not followed."""
+        if not starts:
             return
         heard = self.recorder
         self.recorder = heard.only(
             (AttributeAssigned, BareReference, ContextNotCalled, DiscardedCall)
         )
-        instance = _Instance(cls, max_depth=1)
         try:
-            self._root(*(self._method(instance, method) for method in methods))
+            self._root(*starts, max_depth=1)
         finally:
             self.recorder = heard
 
@@ -323,12 +313,10 @@ class _Instance:
     """An instance of a class that nobody here makes; its constructor runs once."""
 
     cls: ClassInfo
-    max_depth: int = MAX_DEPTH
     made: list[tuple[State, Ref]] | None = None
 
     def copies(self, run: Interpreter, frame: Frame) -> list[tuple[State, Ref]]:
         """The states after the constructor, to be changed by whoever takes them."""
-        run.max_depth = self.max_depth
         if self.made is None:
             self.made = self._make(run, frame)
         return [(state.copy(), ref) for state, ref in self.made]
@@ -345,9 +333,6 @@ class _Instance:
             fresh.heap[ref.oid] = ModuleObject(cls=cls) if cls.is_module else InstanceObject(cls)
             return [(fresh, ref)]
         return [(st, refs[0]) for st in states]
-
-
-_TRAINING_WORDS = frozenset("backward manual_backward step zero_grad optim eval train fit".split())
 
 
 def _templates(cls: ClassInfo) -> list[ir.Function]:
@@ -378,7 +363,7 @@ def _only_computes(method: ir.Function, supplied: set[str], cls: ClassInfo) -> b
 
 
 def _mentions_training(function: ir.Function) -> bool:
-    return not _TRAINING_WORDS.isdisjoint(function.words)
+    return not STEPS.isdisjoint(function.words)
 
 
 def _home(cls: ClassInfo, method: ir.Function) -> ModuleInfo:

@@ -45,6 +45,7 @@ from trainlint.flow.values import (
     Tensor,
     Value,
 )
+from trainlint.libraries.words import GRADIENTS_OFF
 
 if TYPE_CHECKING:
     from trainlint.flow.frames import Evaluated
@@ -76,7 +77,6 @@ _FACTORY_NAME = re.compile(
     r"_?(get|build|create|make|load|init|define|setup|prepare)_"
     r"|\w*_(factory|builder|creator|maker|class|cls|type|ctor|constructor)$"
 )
-_GRADIENTS_OFF = frozenset({"no_grad", "inference_mode"})
 
 
 class Calls:
@@ -254,7 +254,7 @@ class Calls:
             return self._own_loss(oid, name, module, arguments, state, frame, node)
         before = state.grad
         forward = module.cls.method("forward") if module is not None and module.cls else None
-        if forward is not None and decorator_names(forward.function) & _GRADIENTS_OFF:
+        if forward is not None and decorator_names(forward.function) & GRADIENTS_OFF:
             origin = self.run.origin(frame, node, "its `forward` runs with gradients off")
             state.grad = GradMode(Certainty.NO, origin=origin)
         result = self.run.training.forward(oid, name, arguments.values, state, frame, node)
@@ -302,7 +302,7 @@ class Calls:
         """A loss of the project with weights of its own: its gradients pass through them."""
         if not isinstance(loss, Tensor) or module.cls is None:
             return loss
-        off = module.cls.node.words & {"no_grad", "inference_mode", "set_grad_enabled"}
+        off = module.cls.node.words & (GRADIENTS_OFF | {"set_grad_enabled"})
         own = self.run.models.reach(oid, state)
         if any(made.oid in own for made in loss.forwards):
             return loss

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo
-from trainlint.flow.relevance import DOMAIN_WORDS, PROTOCOL_WORDS
 from trainlint.flow.values import Func
 from trainlint.flow.walk import calls_in, nodes_outside_definitions
+from trainlint.libraries.words import FLAGS, GRADIENT_MODES, PROTOCOL
 
 _MAX_DEPTH = 4
 
-_TELLING = PROTOCOL_WORDS | DOMAIN_WORDS & {"training", "requires_grad", "requires_grad_", "freeze"}
+_TELLING = PROTOCOL | GRADIENT_MODES | FLAGS | {"freeze"}
 
 
 def gives_back(func: Func) -> bool:

@@ -652,7 +652,7 @@ class Sketch(NamedTuple):
     methods: dict[str, frozenset[str]]
     """By the name of a function inside something, the words of interest in its body."""
     definitions: dict[str, frozenset[str]]
-    """The same for what is defined at the top."""
+    """The same for what is defined at the top, variables included."""
     imports: dict[str, tuple[str, str | None]]
     """By the name that is bound: the module, and the name in it, if one is taken from it."""
     has_star: bool

@@ -23,6 +23,7 @@ from trainlint.flow.values import (
     const,
 )
 from trainlint.libraries import LIBRARY
+from trainlint.libraries.words import OWN_PARAMETERS
 
 
 class Loader(Protocol):
@@ -64,7 +65,6 @@ class NoFiles:
 Binding = ir.Function | ir.Class | ir.Import | ir.Assign
 
 _MAX_REEXPORTS = 12
-_PARAMETER_WORDS = frozenset("Parameter register_parameter ParameterList ParameterDict".split())
 
 
 @dataclass(eq=False)
@@ -316,7 +316,7 @@ class ClassInfo:
     @property
     def has_own_parameters(self) -> bool:
         """Whether a module of the class may hold parameters that are no part's."""
-        return self.has_unknown_base or any(c.node.words & _PARAMETER_WORDS for c in self.mro)
+        return self.has_unknown_base or any(c.node.words & OWN_PARAMETERS for c in self.mro)
 
     @property
     def has_unknown_base(self) -> bool:

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo, Project
 from trainlint.flow.reading import mentioned
-from trainlint.flow.relevance import BUILTINS, PROTOCOL_WORDS
+from trainlint.flow.relevance import BUILTINS
 from trainlint.flow.walk import calls_in, nodes_of
 from trainlint.libraries import LIBRARY
+from trainlint.libraries.words import PROTOCOL, STEPS
 
 _MAX_REEXPORTS = 4
 
@@ -24,16 +25,10 @@ IMPLICIT = frozenset(
 )
 """Methods that run where only the class or its instance is named."""
 
-_STEPS = frozenset(
-    """train eval backward manual_backward step zero_grad optim fit Trainer requires_grad_
-    load_adapter set_adapter add_adapter merge_adapter merge_and_unload unload disable_adapter
-    disable_adapters get_peft_model inject_adapter_in_model prepare_model_for_kbit_training
-    DistributedSampler
-    """.split()
-)
-"""What a called function has to mention: loading a model or a loss alone begins no training."""
 _CONTAINERS = frozenset(name for kind in (dict, list, set, str) for name in dir(kind)) - {"update"}
 """Methods of builtin containers: whoever calls `get` means a dict's. An agent has its `update`."""
+_KNOWN = _CONTAINERS | {"from_pretrained", "from_config", "forward"}
+"""Methods whose names tell nothing: loading a model begins no training, nor does its forward."""
 
 
 class Reach:
@@ -49,7 +44,7 @@ class Reach:
         known = self._known.get(id(function))
         if known is None:
             known = not (
-                function.words.isdisjoint(PROTOCOL_WORDS)
+                function.words.isdisjoint(PROTOCOL)
                 and function.words.isdisjoint(self._names_of(module))
             ) or self._may_call_starred(function, module)
             self._known[id(function)] = known
@@ -108,7 +103,7 @@ class _Names:
     def closed(self) -> frozenset[str]:
         """All names that reach training."""
         pending = dict(self._mentions)
-        fresh = self._reaching | _STEPS
+        fresh = self._reaching | STEPS
         while fresh:
             fresh = {name for name, words in pending.items() if not words.isdisjoint(fresh)}
             for name in fresh:
@@ -122,12 +117,12 @@ class _Names:
 
     def _method(self, name: str, words: Iterable[str]) -> None:
         """A method that is called by name; every class has an `__init__`."""
-        if name not in _CONTAINERS:
+        if name not in _KNOWN:
             self._add(name, words)
 
     def _class(self, name: str, cls: ir.Class) -> None:
         for base in cls.bases:
-            self._add(name, mentioned(base) & _STEPS)
+            self._add(name, mentioned(base) & STEPS)
         for function in cls.body:
             if not isinstance(function, ir.Function):
                 continue
@@ -143,7 +138,7 @@ class _Names:
     def _import(self, name: str, module: str, imported: str | None, path: str, depth: int) -> None:
         found = self._project.find(module, path)
         if found is None:
-            if LIBRARY.matters(f"{module}.{imported or ''}".rstrip(".")):
+            if LIBRARY.trains(f"{module}.{imported or ''}".rstrip(".")):
                 self._reaching.add(name)
         elif self._given(name, imported, found, depth):
             self._reaching.add(name)
@@ -151,7 +146,7 @@ class _Names:
     def _given(self, name: str, imported: str | None, path: str, depth: int) -> bool:
         """Whether what a file gives surely counts; else its text has been taken in."""
         if imported is None:
-            return _trains(path, self._project)
+            return self._whole(path)
         seen = self._project.loader.sketch(path)
         if seen is None:
             return True
@@ -164,7 +159,15 @@ class _Names:
             self._import(name, *again, path, depth + 1)
             return False
         part = self._project.find(f".{imported}", path)
-        return _trains(part or path, self._project)
+        return self._whole(part) if part is not None else _trains(path, self._project)
+
+    def _whole(self, path: str) -> bool:
+        """Whether a file surely counts that is looked into by name; else it has been taken in."""
+        seen = self._project.loader.sketch(path)
+        if seen is None or seen.has_star:
+            return True
+        self._take_in(path, seen)
+        return False
 
     def _take_in(self, path: str, seen: ir.Sketch) -> None:
         if path not in self._files:
@@ -178,4 +181,4 @@ class _Names:
 def _trains(path: str, project: Project) -> bool:
     """Whether a file mentions training at all."""
     seen = project.loader.sketch(path)
-    return seen is None or seen.has_star or not seen.words.isdisjoint(_STEPS)
+    return seen is None or seen.has_star or not seen.words.isdisjoint(STEPS)

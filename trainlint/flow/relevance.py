@@ -1,7 +1,7 @@
 """Which functions can matter: those that reach an event of training, by the names they mention.
 
-Cutting by names over-approximates the call graph, so nothing that matters is skipped; a function
-that is skipped is taken to compute its result from its arguments and to leave them alone.
+A function that is skipped is taken to compute its result from its arguments and to leave them
+alone.
 """
 
 from __future__ import annotations
@@ -15,36 +15,7 @@ from trainlint.flow.project import ModuleInfo
 from trainlint.flow.values import Func
 from trainlint.flow.walk import calls_in
 from trainlint.libraries import LIBRARY
-
-DOMAIN_WORDS = frozenset(
-    """
-    train eval training backward step zero_grad no_grad inference_mode set_grad_enabled enable_grad
-    requires_grad requires_grad_ parameters named_parameters modules named_modules children optim
-    from_pretrained from_config detach data item numpy argmax deepcopy clip_grad_norm_
-    clip_grad_norm clip_grad_value_ unscale_ scale update add_param_group load_state_dict prepare
-    unwrap_model accumulate nn Module DataParallel DistributedDataParallel compile manual_backward
-    get_peft_model set_adapter add_adapter load_adapter merge_adapter unmerge_adapter
-    merge_and_unload unload disable_adapter prepare_model_for_kbit_training optimizer optimizers
-    model net forward grad set_epoch lr_scheduler GradScaler autograd freeze unfreeze cross_entropy
-    nll_loss binary_cross_entropy binary_cross_entropy_with_logits yield
-    """.split()
-)
-
-PROTOCOL_WORDS = frozenset(
-    """
-    train eval backward step zero_grad no_grad inference_mode set_grad_enabled enable_grad
-    optim optimizer optimizers from_pretrained load_adapter set_adapter add_adapter merge_adapter
-    merge_and_unload unload disable_adapter disable_adapters get_peft_model inject_adapter_in_model
-    prepare_model_for_kbit_training manual_backward clip_grad_norm_ clip_grad_norm unscale_
-    GradScaler autograd grad fit Trainer cross_entropy nll_loss binary_cross_entropy
-    binary_cross_entropy_with_logits CrossEntropyLoss NLLLoss BCELoss BCEWithLogitsLoss
-    DistributedSampler
-    """.split()
-)
-"""What begins, ends or breaks a step of training, and losses; without these nothing is judged."""
-
-VOCABULARY = DOMAIN_WORDS | PROTOCOL_WORDS
-"""All that a file's sketch has to show of what its methods mention."""
+from trainlint.libraries.words import DOMAIN
 
 BUILTINS = frozenset(dir(builtins))
 
@@ -70,7 +41,7 @@ class Relevance:
         known = self._known.get(id(function))
         if known is None:
             methods = self._method_names(module)
-            known = bool(function.words & DOMAIN_WORDS) or _calls_unknown(function, module, methods)
+            known = bool(function.words & DOMAIN) or _calls_unknown(function, module, methods)
             known = known or bool(function.words & self._relevant_names(module))
             self._known[id(function)] = known
         return known
@@ -105,12 +76,12 @@ class Relevance:
                         continue
                     whole = f"{binding.module}.{binding.name or ''}".rstrip(".")
                     # `import torch.nn as layers` is `nn`, whatever it is called here.
-                    if whole.rsplit(".", 1)[-1] in DOMAIN_WORDS or LIBRARY.matters(whole):
+                    if whole.rsplit(".", 1)[-1] in DOMAIN or LIBRARY.matters(whole):
                         names.add(name)
                 case _:
                     pass
         for name, words in list(pending.items()):
-            if words & DOMAIN_WORDS:
+            if words & DOMAIN:
                 names.add(name)
                 del pending[name]
         grown = True

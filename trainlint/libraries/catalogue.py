@@ -7,13 +7,35 @@ from functools import cache
 
 from trainlint.libraries.spec import (
     Activation,
+    Context,
+    Copy,
+    Creates,
+    Cuts,
+    DropoutFunction,
     Harmless,
     Inject,
     Layer,
     Reshape,
+    Same,
+    Settings,
     Spec,
     Table,
 )
+
+_COMPUTES = (
+    Activation,
+    Context,
+    Copy,
+    Creates,
+    Cuts,
+    DropoutFunction,
+    Harmless,
+    Layer,
+    Reshape,
+    Same,
+    Settings,
+)
+"""What makes or computes something, and begins no step of training by that."""
 
 
 class Catalogue:
@@ -85,6 +107,11 @@ class Catalogue:
         """Whether calling the path makes or changes something: so does what mentions it."""
         spec = self.call(self.canonical(path))
         return spec is not None and not isinstance(spec, Activation | Reshape)
+
+    def trains(self, path: str) -> bool:
+        """Whether calling the path can take part in training, beyond computing something."""
+        spec = self.call(self.canonical(path))
+        return spec is not None and not isinstance(spec, _COMPUTES)
 
     def is_module_base(self, path: str) -> bool:
         """Whether a class of that path is a torch.nn.Module."""

@@ -22,6 +22,12 @@ _TEXT = re.compile(
 """Strings, those first that hold code, comments, and ends of lines that are none."""
 _WORD = re.compile(r"[^\W\d]\w*")
 _DEFINED = re.compile(r"^([ \t]*)(?:async[ \t]+)?(def|class)[ \t]+(\w+)", re.MULTILINE)
+_ASSIGNED = re.compile(
+    r"^(\w+(?:[ \t]*,[ \t]*\w+)*)(?:\[[^\]\n]*\])?[ \t]*(?::[^=\n]*)?=(?!=)"
+    r"([^\n]*(?:\n[ \t)\]}][^\n]*)*)",
+    re.MULTILINE,
+)
+_DECORATES = re.compile(r"@[ \t]*(\w+)")
 _FROM = re.compile(
     r"(?:^|[:;])[ \t]*from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n;]*))", re.MULTILINE
 )
@@ -42,7 +48,10 @@ def sketch(text: str, vocabulary: Set[str], implicit: Set[str]) -> Sketch:
     definitions: dict[str, frozenset[str]] = {}
     methods: dict[str, frozenset[str]] = {}
     starts = list(_DEFINED.finditer(code))
-    wanted = words & (vocabulary | imports.keys() | {start[3] for start in starts})
+    assigned = dict(_assigned(code))
+    wanted = words & (vocabulary | imports.keys() | assigned.keys() | {s[3] for s in starts})
+    for name, values in assigned.items():
+        definitions[name] = wanted.intersection(_WORD.findall(values))
     open_: list[re.Match[str]] = []
     for start, following in zip_longest(starts, starts[1:]):
         while open_ and len(open_[-1][1]) >= len(start[1]):
@@ -75,6 +84,19 @@ def _imports(code: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
             elif module:
                 root = intern(module.split(".")[0])
                 yield root, (root, None)
+
+
+def _assigned(code: str) -> Iterator[tuple[str, str]]:
+    """Variables of the file by name, and what is assigned to them.
+
+    Not those that decorate: what such a registry gives is defined elsewhere.
+    """
+    values: dict[str, str] = {}
+    for names, value in _ASSIGNED.findall(code):
+        for name in names.split(","):
+            values[intern(name.strip())] = f"{values.get(name.strip(), '')} {value}"
+    others = {"__all__", *_DECORATES.findall(code)}
+    return ((name, value) for name, value in values.items() if name not in others)
 
 
 def _exported(text: str, code: str) -> frozenset[str] | None:
