@@ -63,6 +63,14 @@ CLASS = "class T:\n    def start(self):\n        self.go()\n"
             "entry.py": "from other import T\ndef start():\n    T().once()\n",
             "other.py": "class T:\n    def once(self):\n        loss.backward()\n",
         },
+        {
+            "entry.py": "from other import RUNS\ndef start(m):\n    RUNS['a'](m)\n",
+            "other.py": f"{STEP}RUNS = {{'a': step}}\n",
+        },
+        {
+            "entry.py": "from other import RUNS\ndef start(m):\n    RUNS.make('a')(m)\n",
+            "other.py": f"RUNS = Registry()\n@RUNS.register\n{STEP}",
+        },
     ],
 )
 def test_what_leads_to_a_step_is_run(tmp_path: Path, files: dict[str, str]) -> None:
@@ -81,6 +89,9 @@ def test_what_leads_to_a_step_is_run(tmp_path: Path, files: dict[str, str]) -> N
         {"entry.py": f"from os.path import join as run\n{START}"},
         {"entry.py": f"from other import *\n{START}", "other.py": "def run(m): ...\n"},
         {"entry.py": f"{CLASS}    def go(self):\n        return self.net(x)\n"},
+        {"entry.py": "import other\ndef start(m):\n    other.scale(m)\n", "other.py": STEP},
+        {"entry.py": "from torch import Tensor\ndef start(x: int):\n    return Tensor(x)\n"},
+        {"entry.py": "def start(name):\n    with no_grad():\n        return from_config(name)\n"},
     ],
 )
 def test_what_only_computes_is_not(tmp_path: Path, files: dict[str, str]) -> None:

@@ -115,6 +115,31 @@ def test_a_class_mentions_what_runs_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "RUNS = {\n    'a': train,\n}\n",
+        "RUNS: dict = dict(a=train)\n",
+        "RUNS, others = [train], 2\n",
+        "RUNS = {}\nRUNS['a'] = train\n",
+    ],
+)
+def test_a_variable_mentions_what_it_is_made_of(text: str) -> None:
+    assert of(text).definitions["RUNS"] == {"train"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RUNS = Registry()\n@RUNS.register\ndef f(): ...\n",
+        "if x:\n    RUNS = [train]\n",
+        "RUNS == train\n",
+    ],
+)
+def test_what_else_may_be_in_a_variable_is_not_told(text: str) -> None:
+    assert "RUNS" not in of(text).definitions
+
+
+@pytest.mark.parametrize(
     ("text", "bound", "origin"),
     [
         ("from .a import b", "b", (".a", "b")),
