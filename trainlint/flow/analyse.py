@@ -410,7 +410,7 @@ def _evaluations(run: Interpreter) -> None:
     same_function = {(key[0], key[2:5]) for key in trained}
     eval_trains = Mode.EVAL in trained.values()
     for key, seen in seen_at.items():
-        if seen.trained or (seen.dropped and eval_trains):
+        if seen.trained or (seen.dropped and eval_trains) or run.acting.chose_an_action(seen):
             continue
         mode = seen.event.model.mode.mode
         if seen.event.grad is Certainty.YES:

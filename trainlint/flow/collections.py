@@ -30,6 +30,7 @@ from trainlint.flow.values import (
     NONE,
     Const,
     External,
+    Forward,
     Func,
     ObjectId,
     Ref,
@@ -353,7 +354,13 @@ class Collections:
                 if index is None:
                     # Rows of a batch, `out[mask]`, are what all are; columns are not.
                     rows = not thing.parts and not isinstance(e.index, ir.Sequence)
-                    return replace(thing, activation=thing.activation if rows else "", parts=())
+                    chosen_by = _tensors_in(key)
+                    return replace(
+                        thing,
+                        activation=thing.activation if rows else "",
+                        parts=(),
+                        references=thing.references.union(*chosen_by),
+                    )
                 return _taken(thing, index)
             case TupleValue(items=items):
                 if isinstance(index, int) and -len(items) <= index < len(items):
@@ -496,3 +503,9 @@ def _taken(outputs: Tensor, key: object) -> Tensor:
     if isinstance(key, int) and key < 0:
         key += len(outputs.parts)
     return replace(outputs, activation=dict(outputs.parts).get(key, ""), parts=())
+
+
+def _tensors_in(key: Value) -> list[frozenset[Forward]]:
+    """The forwards whose results choose what is taken: `values[rows, best]`."""
+    keys = key.items if isinstance(key, TupleValue) else (key,)
+    return [k.forwards | k.references for k in keys if isinstance(k, Tensor)]

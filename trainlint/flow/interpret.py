@@ -14,6 +14,7 @@ from typing import TypeVar
 from trainlint.core.events import BareReference
 from trainlint.core.facts import Origin, Site
 from trainlint.flow import ir
+from trainlint.flow.acting import Acting
 from trainlint.flow.adapters import Adapters
 from trainlint.flow.attributes import Attributes
 from trainlint.flow.branches import Branches
@@ -108,6 +109,7 @@ class Interpreter:
         self.trainers = Trainers(self)
         self.hooked = Hooked(self)
         self.epochs = Epochs(self)
+        self.acting = Acting()
         self.suspended = Suspended(self)
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
@@ -326,6 +328,8 @@ class Interpreter:
             values: Evaluated = [(st, self.fresh(st, frame, s.value)) for st in states]
         else:
             values = self.eval(s.value, state, frame)
+        if self.loops:
+            self.acting.assigned(s, self.loops)
         for st, value in values:
             for target in s.targets:
                 self.scopes.store(target, value, st, frame, s)

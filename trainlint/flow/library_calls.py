@@ -389,7 +389,10 @@ class LibraryCalls:
         module = state.module(old)
         if module is None or depth > 6:
             return
-        state.heap[new] = replace(module, changes=frozenset(), copy_of=old)
+        flag = module.flag
+        if flag.mode is Mode.TRAIN:  # what was asked of the original was not asked of the copy
+            flag = replace(flag, cause=None)
+        state.heap[new] = replace(module, changes=frozenset(), copy_of=old, flag=flag)
         for name, child in self.run.models.children(old, state):
             twin = ("attr", new, name)
             self._copy_module(child, twin, state, depth + 1)

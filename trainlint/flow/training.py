@@ -72,6 +72,7 @@ class Seen:
     oid: ObjectId
     rounds: int
     paths: list[frozenset[Decision]]
+    loops: tuple[int, ...] = ()
     trained: bool = False
     dropped: bool = False
     """Some state in which it ran is followed no further."""
@@ -250,7 +251,8 @@ class Training:
             )
             # A wrapper's forward is one of the model that it wraps, and trains that.
             own = self.models.base(made.oid, state)
-            self.forwards[key] = Seen(event, own, self.run.rounds, [state.decisions])
+            loops = tuple(loop.node for loop in self.run.loops)
+            self.forwards[key] = Seen(event, own, self.run.rounds, [state.decisions], loops)
             return
         seen.paths.append(state.decisions)
         if self.run.rounds < seen.rounds:
