@@ -16,6 +16,8 @@ class Arguments:
     keywords: tuple[tuple[str, Value], ...] = ()
     complete: bool = True
     exprs: tuple[ir.Argument, ...] = ()
+    spread: tuple[Value, ...] = ()
+    """All that `*layers` can give where only how many is not known; empty if more is hidden."""
 
     def get(self, name: str, position: int | None = None) -> Value | None:
         """An argument by keyword or position."""

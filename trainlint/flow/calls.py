@@ -102,11 +102,16 @@ class Calls:
         positional: list[Value] = []
         keywords: list[tuple[str, Value]] = []
         complete = True
+        spread: tuple[Value, ...] = ()
+        hidden = False
         for argument, value in zip(e.args, values):
             if argument.star == 1:
                 items = self.run.collections.known_items(value, state)
                 if items is None:
                     complete = False
+                    some = self.run.collections.some_of(value, state)
+                    spread = (*spread, *some)
+                    hidden |= not some
                     if isinstance(value, Tensor):
                         positional.append(value)
                 else:
@@ -121,12 +126,13 @@ class Calls:
                         if isinstance(k, Const)
                     )
                 else:
-                    complete = False
+                    complete, hidden = False, True
             elif argument.name is not None:
                 keywords.append((argument.name, value))
             else:
                 positional.append(value)
-        return Arguments(tuple(positional), tuple(keywords), complete, e.args)
+        spread = () if hidden else spread
+        return Arguments(tuple(positional), tuple(keywords), complete, e.args, spread)
 
     def call(
         self, func: Value, arguments: Arguments, state: State, frame: Frame, node: ir.Call
@@ -137,6 +143,12 @@ class Calls:
                 return self.run.library.library_call(path, arguments, state, frame, node)
             case Func():
                 return self.run.execution.invoke(func, arguments, state, frame, node)
+            case Method(receiver=Ref(oid=oid), func=inner) if (
+                func.receiver != frame.receiver
+                and arguments.values
+                and self._is_forward(oid, inner, state)
+            ):
+                return self.forward(oid, _without_forward(node), arguments, state, frame, node)
             case Method(receiver=receiver, func=inner):
                 return self.run.execution.invoke(
                     inner, arguments.with_first(receiver), state, frame, node
@@ -164,6 +176,13 @@ class Calls:
             case _:
                 return self.unknown_call(arguments, state, frame, node)
 
+    @staticmethod
+    def _is_forward(oid: ObjectId, func: Func, state: State) -> bool:
+        """Whether `model.forward(x)` is as good as `model(x)`: the class's own, not a parent's."""
+        module = state.module(oid) if func.function.name == "forward" else None
+        cls = module.cls if module is not None else None
+        return cls is not None and cls.method("forward") == func
+
     def _call_object(
         self, oid: ObjectId, arguments: Arguments, state: State, frame: Frame, node: ir.Call
     ) -> Evaluated:
@@ -186,6 +205,9 @@ class Calls:
                         for st, bound in self.run.attributes.bound(oid, method, state, frame, place)
                         for after in self.call(bound, arguments, st, frame, node)
                     ]
+            case LibraryObject(role="inferer"):
+                network = arguments.get("network", 1)
+                return self.run.library.runs(network, arguments, state, frame, node)
             case LibraryObject(role="loss", path=path):
                 return [(state, self.loss(path, arguments, state, frame, node, name))]
             case None:
@@ -408,6 +430,10 @@ def _makes(oid: ObjectId, name: str, frame: Frame) -> bool:
 def _is_class_name(name: str) -> bool:
     """`UNet`, `DeepLabV3`, `GPT`; not `G`, `G_A` or `netG`."""
     return _CLASS_NAME.match(name) is not None
+
+
+def _without_forward(node: ir.Call) -> str:
+    return spelled(node.func).removesuffix(".forward")
 
 
 def _is_loss_class(module: ModuleObject, inputs: tuple[Value, ...], name: str) -> bool:

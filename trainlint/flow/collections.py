@@ -193,6 +193,17 @@ class Collections:
         self.data_items.add(ref.oid)
         return ref
 
+    def some_of(self, value: Value, state: State) -> tuple[Value, ...]:
+        """Everything that can be in a list of unknown length; nothing if that is not known."""
+        thing = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        if not isinstance(thing, ListObject):
+            return ()
+        some = sorted(thing.summary, key=str)
+        lists = any(
+            isinstance(v, Ref) and isinstance(state.heap.get(v.oid), ListObject) for v in some
+        )
+        return () if lists else tuple(some)
+
     def known_items(self, value: Value, state: State) -> tuple[Value, ...] | None:
         """The items of a list or tuple, if all are known and they are not too many."""
         items = self._items(value, state)

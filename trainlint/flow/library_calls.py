@@ -306,6 +306,9 @@ class LibraryCalls:
                 return [(state, joined)]
             case sp.Harmless() | sp.DropoutFunction():
                 return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            case sp.Runs(argument=name, position=position):
+                network = arguments.get(name, position)
+                return self.runs(network, arguments, state, frame, node)
             case sp.Operation(name=name):
                 return self._operation(name, path, arguments, state, frame, node)
 
@@ -357,6 +360,26 @@ class LibraryCalls:
                 leaves = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
                 self.run.collections.leaves_are(leaves)
                 return leaves
+            case _:
+                return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+
+    def runs(
+        self,
+        network: Value | None,
+        arguments: Arguments,
+        state: State,
+        frame: Frame,
+        node: ir.Call,
+    ) -> Evaluated:
+        """A library runs the network that it was handed, or the function around one."""
+        others = tuple(v for v in arguments.values if v != network)
+        match network:
+            case Ref(oid=oid) if state.module(oid) is not None:
+                name = self.run.names.name_of(oid, state)
+                return self.run.calls.forward(oid, name, Arguments(others), state, frame, node)
+            case Func() | Method():
+                inputs = Arguments(others[:1], (), False)
+                return self.run.calls.call(network, inputs, state, frame, node)
             case _:
                 return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
 
@@ -456,9 +479,12 @@ class LibraryCalls:
                 if isinstance(thing, ListObject) and thing.summary:
                     values = sorted(thing.summary, key=str)
                     unordered = len(values) > 1
-        unknown = not arguments.complete
+        unknown = not (arguments.complete or arguments.spread)
+        values += arguments.spread
         last = values[-1] if values else None
-        unordered |= unknown and (not arguments.exprs or bool(arguments.exprs[-1].star))
+        unordered |= not arguments.complete and (
+            not arguments.exprs or bool(arguments.exprs[-1].star)
+        )
         if unordered or (values and not isinstance(last, Ref)):
             state.update(oid, activation=UNORDERED)
         for i, value in enumerate(values):

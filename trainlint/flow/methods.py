@@ -427,7 +427,10 @@ def _modules(
 ) -> Ref:
     part: ObjectId = ("attr", oid, EACH)
     if state.module(part) is None:
+        known = run.models.sensitivity(oid, state)
         run.models.promote(part, state)
+        if known is Certainty.NO:  # it stands for the parts that there are
+            state.update(part, sensitive=known)
         state.attrs[oid, EACH] = Ref(part)
     ref = run.fresh(state, frame, node, "modules")
     state.heap[ref.oid] = LibraryObject("modules", name, (("each", Ref(part)),))

@@ -196,6 +196,14 @@ class Harmless:
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """Calls the network that it is handed, on its other arguments."""
+
+    argument: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """An effect the engine implements under that name (PEFT's surface, accelerate...)."""
 
@@ -334,6 +342,7 @@ Spec: TypeAlias = (
     | DropoutFunction
     | Harmless
     | Operation
+    | Runs
     | Settings
     | Inject
     | LoadAdapters
