@@ -360,7 +360,10 @@ def _as_it_is(state: State) -> list[State]:
 
 def _mode_of(module: ModuleObject) -> dict[str, object]:
     """All that says in which mode a module is and how it got there."""
-    names = "flag part_eval kept_eval kept_in overridden was_overridden evaluated trained".split()
+    names = (
+        "flag part_eval rests_with_all kept_eval kept_in overridden was_overridden evaluated"
+        " trained"
+    ).split()
     return {name: getattr(module, name) for name in names}
 
 

@@ -264,12 +264,21 @@ class Models:
             if is_part:
                 kept, part_eval, overridden, was = origin, True, None, False
                 inner = self.run.loops[-1] if self.run.loops else None
-                module = replace(module, kept_in=(inner.node, inner.round) if inner else None)
+                module = replace(
+                    module,
+                    kept_in=(inner.node, inner.round) if inner else None,
+                    rests_with_all=False,
+                )
+            elif part_eval and module.evaluated:
+                part_eval, kept = False, None  # it had been put in eval mode for just that
+            elif part_eval:
+                module = replace(module, rests_with_all=True)
         elif fact.mode is Mode.TRAIN:
             undone = part_eval and not is_part and kept is not None
             undone = undone and not self._kept_a_round_ago(module)
-            # A part that was evaluated in between had been put in eval mode for that.
-            if undone and kept is not None and not module.evaluated:
+            # A part that was evaluated in between had been put in eval mode for that, unless all
+            # were for an evaluation of the whole.
+            if undone and kept is not None and (module.rests_with_all or not module.evaluated):
                 overridden, was = (kept, origin), True
             if part_eval and is_part:
                 overridden, was = None, False
@@ -337,7 +346,7 @@ class Models:
         share = self.share(oid, state)
         base = state.module(self.base(oid, state)) or module
         overridden = tuple(
-            (part or name, *found.overridden)
+            (part.replace(EACH, "(its layers)") or name, *found.overridden)
             for part, _, found in self._walk(oid, state)
             if found.overridden is not None and found.flag.mode is Mode.TRAIN
         )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from trainlint.core.facts import Certainty
 from trainlint.flow import ir
+from trainlint.flow.search_paths import added_paths
 from trainlint.flow.values import (
     ClassValue,
     External,
@@ -351,6 +352,7 @@ class Project:
     stars_left: int = 24
     """Files that may still be read only because everything is imported from them: the name may be
     in any of them, and a package that gathers all its parts has hundreds."""
+    _search_paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, module: ir.Module) -> ModuleInfo:
         """Take a lowered file in."""
@@ -383,7 +385,21 @@ class Project:
 
     def find(self, dotted: str, from_path: str) -> str | None:
         """The project's file for a module name."""
-        return self.loader.find(dotted, from_path)
+        found = self.loader.find(dotted, from_path)
+        if found is None and dotted[:1] != ".":
+            for folder in self._added_paths(from_path):
+                dot = "" if folder.endswith(".") else "."
+                found = found or self.loader.find(f"{folder}{dot}{dotted}", from_path)
+        return found
+
+    def _added_paths(self, path: str) -> tuple[str, ...]:
+        """What a file adds to `sys.path`, as far as it has been read."""
+        if path not in self._search_paths:
+            info = self.modules.get(path)
+            if info is None:
+                return ()
+            self._search_paths[path] = added_paths(info.module)
+        return self._search_paths[path]
 
     def imported(self, binding: ir.Import, from_path: str, depth: int = 0) -> Value | None:
         """What an import statement binds."""

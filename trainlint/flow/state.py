@@ -71,6 +71,8 @@ class ModuleObject:
     sensitive: Certainty = Certainty.UNKNOWN
     kept_eval: Origin | None = field(default=None, compare=False)
     part_eval: bool = False
+    rests_with_all: bool = False
+    """The whole was put in eval mode too since this part was, which nothing had evaluated yet."""
     kept_in: tuple[int, int] | None = field(default=None, compare=False)
     """The loop and its round in which the part was put in eval mode."""
     mode_fixed: bool = False
