@@ -36,6 +36,8 @@ CASES = {
     "made from a configuration": SETUP,
     "made, then frozen": SETUP + "model.requires_grad_(False)",
     "add_adapter": ONE,
+    "add_adapter, made for inference": SETUP
+    + "lora.inference_mode = True\nmodel.add_adapter(lora)",
     "add_adapter in eval": SETUP + "model.eval()\nmodel.add_adapter(lora)",
     "add_adapter on a frozen model": SETUP + "model.requires_grad_(False)\nmodel.add_adapter(lora)",
     "add_adapter, then frozen": ONE + "model.requires_grad_(False)",

@@ -111,6 +111,8 @@ CASES = {
     "get_base_model": "model = model.get_base_model()",
     "saved": "model.train()\nmodel.save_pretrained('out/again')",
     "transformers' add_adapter": SETUP + "base.add_adapter(lora)\nmodel = base",
+    "transformers' add_adapter, made for inference": SETUP
+    + "lora.inference_mode = True\nbase.add_adapter(lora)\nmodel = base",
     "transformers' second add_adapter": SETUP
     + "base.add_adapter(lora, 'a')\nbase.add_adapter(other, 'b')\nmodel = base",
     "transformers' set_adapter": SETUP

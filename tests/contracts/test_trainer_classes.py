@@ -62,8 +62,9 @@ def config(path: str) -> Any:
 @pytest.mark.parametrize("path", TABLE)
 def test_where_the_model_and_the_arguments_stand(path: str) -> None:
     names = parameters(installed(path))
-    assert names[TABLE[path].model] == "model"
-    assert names[TABLE[path].args] == "args"
+    spec = TABLE[path]
+    assert names[spec.model] == spec.keyword
+    assert spec.args is None or names[spec.args] == "args"
 
 
 @pytest.mark.parametrize("path", TABLE)

@@ -279,7 +279,9 @@ class TrainerClass:
     framework: str
     method: str = "train"
     model: int = 0
-    args: int = 1
+    args: int | None = 1
+    keyword: str = "model"
+    """What the model's argument is called."""
     heals: bool = True
     checkpoints: bool = False
     injects: bool = False

@@ -26,8 +26,13 @@ _HUGGINGFACE: dict[str, Spec] = {
     "transformers.TrainingArguments": Settings("training_arguments"),
     "transformers.Seq2SeqTrainingArguments": Settings("training_arguments"),
     "setfit.Trainer": TrainerClass("setfit.Trainer"),
-    "setfit.SetFitTrainer": TrainerClass("setfit.SetFitTrainer"),
-    "setfit.DistillationTrainer": TrainerClass("setfit.DistillationTrainer", model=1, args=2),
+    "setfit.SetFitTrainer": TrainerClass("setfit.SetFitTrainer", args=None),
+    "setfit.DistillationTrainer": TrainerClass(
+        "setfit.DistillationTrainer", model=1, args=2, keyword="student_model"
+    ),
+    "setfit.DistillationSetFitTrainer": TrainerClass(
+        "setfit.DistillationSetFitTrainer", model=1, args=None, keyword="student_model"
+    ),
     "setfit.TrainingArguments": Settings("training_arguments"),
     **{
         f"sentence_transformers.{place}{name}Trainer": TrainerClass(
