@@ -6,7 +6,7 @@ watches a live run, or by both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from trainlint.core.facts import (
@@ -369,6 +369,23 @@ class AdapterNeverActivated(Event):
     model: ModelFacts
     adapter: str
     added: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptersFrozenBeside(Event):
+    """A step trained something beside fresh adapters that are frozen, and no step trains them.
+
+    `site` is the backward; `model` is what has the adapters.
+    """
+
+    model: ModelFacts
+
+    def frozen_by(self, cause: Cause) -> tuple[ModelFacts, ...]:
+        """The model, if this cause froze its adapters."""
+        adapters = self.model.adapters
+        if adapters is None or adapters.trainable.cause is not cause:
+            return ()
+        return (replace(self.model, trainable=adapters.trainable),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

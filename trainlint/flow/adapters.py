@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import (
-    AdapterNeverActivated,
     AdapterSaved,
     AdaptersInjected,
     DiscardedCall,
@@ -33,6 +32,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.idle_adapters import IdleAdapters, shown
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import ADAPTER
 from trainlint.flow.state import (
@@ -96,24 +96,13 @@ class Place:
     node: ir.Call
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A step that trained a model with an adapter that nothing has activated yet."""
-
-    event: AdapterNeverActivated
-    holder: ObjectId
-    rounds: int
-    decisions: frozenset[Decision]
-
-
 class Adapters:
     """Operations of PEFT's surface."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self.run = interpreter
         self.unloaded: dict[int, tuple[ObjectId, str]] = {}
-        self.waiting: list[Waiting] = []
-        self.activated: set[tuple[ObjectId, str | None]] = set()
+        self.idle = IdleAdapters(interpreter)
         self.saved: list[tuple[AdapterSaved, ObjectId, int, frozenset[Decision]]] = []
         self.whole_states: set[ObjectId] = set()
         self.emptied: set[ObjectId] = set()
@@ -175,9 +164,9 @@ class Adapters:
         head = module.adapters.head_fresh_untrained
         return replace(
             module.adapters,
-            names=tuple(name for name, _ in parts),
+            names=tuple(shown(name) for name, _ in parts),
             active=tuple(
-                n for n, p in parts if (m := state.module(p)) is not None and not m.inactive
+                shown(n) for n, p in parts if (m := state.module(p)) is not None and not m.inactive
             ),
             trainable=self._trainable(parts, state),
             base_trainable=base,
@@ -241,7 +230,7 @@ class Adapters:
         """Something unknown had the model: it may have merged, switched or activated."""
         if adapters is None:
             return None
-        self.activated.add((oid, None))
+        self.idle.activated.add((oid, None))
         return replace(
             adapters,
             merged=Certainty.UNKNOWN,
@@ -374,7 +363,7 @@ class Adapters:
         config = arguments.get(spec.config_name, spec.config)
         if not isinstance(model, Ref):
             return self.run.fresh(place.state, place.frame, place.node)
-        name = self._adapter_name(arguments.get("adapter_name", spec.name), place)
+        name = self._adapter_name(arguments.get("adapter_name", spec.name), place, spec.name)
         return self.inject(
             model,
             self.config(config, place.state),
@@ -385,12 +374,14 @@ class Adapters:
         )
 
     @staticmethod
-    def _adapter_name(given: Value | None, place: Place) -> str:
+    def _adapter_name(given: Value | None, place: Place, at: int) -> str:
         if given is None:
             return DEFAULT
         if isinstance(given, Const) and isinstance(given.value, str):
             return given.value
-        return f"?{place.node.node}"
+        named = next((a.value for a in place.node.args if a.name == "adapter_name"), None)
+        written = named or next((a.value for a in place.node.args[at : at + 1]), None)
+        return f"?{place.node.node}?{spelled(written) if written is not None else ''}"
 
     def inject(
         self, model: Ref, config: Config, name: str, callee: str, place: Place, wrapper: str
@@ -557,7 +548,7 @@ class Adapters:
             )
         config = self.config(arguments.get("config"), state)
         asked = arguments.get("is_trainable", spec.trainable)
-        name = self._adapter_name(arguments.get("adapter_name", spec.name), place)
+        name = self._adapter_name(arguments.get("adapter_name", spec.name), place, spec.name)
         trainable = self._asked(asked, arguments.complete)
         config = replace(config, inference=Certainty.NO, trains_head=Certainty.YES)
         stays_open = not spec.freezes or self._prompts_about(state)
@@ -567,6 +558,7 @@ class Adapters:
         part = self._new_part(holder, name, config, place)
         wrapper = self._wrap(holder, "peft", place)
         state.update(holder, loaded=origin)
+        self.idle.loaded(holder, state)
         unsure = Certainty.UNKNOWN if stays_open else trainable
         self._frozen_unless(unsure, [part], origin, state)
         if trainable is Certainty.NO:
@@ -686,7 +678,7 @@ class Adapters:
             given = arguments.get("adapter_name")
             named = None if given == NONE else given
             loaded = replace(Config(), inference=Certainty.NO, trains_head=Certainty.YES)
-            self._one_more(Ref(oid), self._adapter_name(named, place), loaded, place)
+            self._one_more(Ref(oid), self._adapter_name(named, place, 1), loaded, place)
             return None
         if effect == "save":
             return self._save(oid, place)
@@ -732,7 +724,7 @@ class Adapters:
 
     def _add(self, holder: ObjectId, arguments: Arguments, place: Place) -> None:
         """`PeftModel.add_adapter`: there, but inactive and frozen."""
-        name = self._adapter_name(arguments.get("adapter_name", 0), place)
+        name = self._adapter_name(arguments.get("adapter_name", 0), place, 0)
         config = self.config(arguments.get("peft_config", 1), place.state)
         if config.activates:
             self._one_more(Ref(holder), name, config, place)
@@ -742,9 +734,8 @@ class Adapters:
             self._want(holder, part, name, "added here", place)
 
     def _want(self, holder: ObjectId, part: ObjectId, name: str, how: str, place: Place) -> None:
-        if name.startswith("?"):
-            return
-        origin = self.run.origin(place.frame, place.node, f"adapter `{name}` is {how}")
+        called = shown(name)
+        origin = self.run.origin(place.frame, place.node, f"adapter `{called}` is {how}")
         place.state.update(part, wanted=origin)
 
     def _load_more(
@@ -752,7 +743,7 @@ class Adapters:
     ) -> None:
         """`PeftModel.load_adapter`: the active adapter stays so, the mode may not."""
         state = place.state
-        name = self._adapter_name(arguments.get("adapter_name", 1), place)
+        name = self._adapter_name(arguments.get("adapter_name", 1), place, 1)
         trainable = self._asked(arguments.get("is_trainable", 2), arguments.complete)
         origin = self.run.origin(place.frame, place.node, "the adapters are loaded here")
         if (holder, ADAPTER + name) not in state.attrs:
@@ -774,7 +765,7 @@ class Adapters:
         names = self._names(given, state) if given is not None else None
         origin = self.run.origin(place.frame, place.node, "the active adapter is set here")
         parts = self.parts(holder, state)
-        self.activated.update((holder, n) for n in names or (None,))
+        self.idle.activated.update((holder, n) for n in names or (None,))
         self._change(holder, state, merged=Certainty.NO, merged_origin=None)
         frozen = self._asked(arguments.get("inference_mode", 1), True)
         if names is None:
@@ -871,11 +862,15 @@ class Adapters:
         return Ref(holder)
 
     def _native_add(self, oid: ObjectId, arguments: Arguments, place: Place) -> None:
-        """The `add_adapter(config, name)` of transformers and diffusers: added and active."""
+        """The `add_adapter(config, name)` of transformers and diffusers: added and active.
+
+        Activating it unfreezes it, `inference_mode` or not.
+        """
         state = place.state
-        config = self.config(arguments.get("adapter_config", 0), state)
+        asked = self.config(arguments.get("adapter_config", 0), state)
+        config = replace(asked, inference=Certainty.NO)
         given = arguments.get("adapter_name", 1)
-        name = self._adapter_name(None if given == NONE else given, place)
+        name = self._adapter_name(None if given == NONE else given, place, 1)
         self._one_more(Ref(oid), name, config, place)
 
     def _one_more(self, model: Ref, name: str, config: Config, place: Place) -> ObjectId:
@@ -895,7 +890,7 @@ class Adapters:
     def _native_load(self, oid: ObjectId, arguments: Arguments, place: Place) -> None:
         state = place.state
         given = arguments.get("adapter_name", 1)
-        name = self._adapter_name(None if given == NONE else given, place)
+        name = self._adapter_name(None if given == NONE else given, place, 1)
         config = replace(Config(), inference=Certainty.NO, trains_head=Certainty.YES)
         trainable = self._asked(arguments.get("is_trainable"), arguments.complete)
         part = self._one_more(Ref(oid), name, config, place)
@@ -1024,36 +1019,11 @@ class Adapters:
                 continue
             if self._base_trainable(holder, state).cause is Cause.PEFT_BASE_UNFROZEN:
                 self._change(holder, state, base_trained=Origin(backward, "the base trains here"))
-            self._wait(holder, name, backward, models, state)
-
-    def _wait(
-        self,
-        holder: ObjectId,
-        name: str,
-        backward: Site,
-        models: tuple[ModelFacts, ...],
-        state: State,
-    ) -> None:
-        facts = next((m for m in models if m.name == name), None)
-        for adapter, part in self.parts(holder, state):
-            module = state.module(part)
-            if module is None or module.wanted is None or not module.inactive or facts is None:
-                continue
-            event = AdapterNeverActivated(
-                site=backward,
-                when=self.run.when,
-                model=facts,
-                adapter=adapter,
-                added=module.wanted,
-            )
-            self.waiting.append(Waiting(event, holder, self.run.rounds, state.decisions))
+            self.idle.stepped(holder, name, backward, models, state)
 
     def finish(self) -> None:
         """Raise what is known only when everything has run."""
-        for waiting in self.waiting:
-            names = {waiting.event.adapter, None}
-            if not any((waiting.holder, n) in self.activated for n in names):
-                self.run.recorder.raise_event(waiting.event, waiting.rounds, waiting.decisions)
+        self.idle.finish()
         for event, holder, rounds, decisions in self.saved:
             if holder not in self.whole_states:
                 self.run.recorder.raise_event(event, rounds, decisions)

@@ -31,6 +31,7 @@ from trainlint.flow.values import (
     TupleValue,
     Value,
     condition_key,
+    is_text,
 )
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ class Branches:
             ]
             for st in (*going, *leaving):
                 if not any(choice != key and choice in within for choice, _ in st.decisions):
-                    st.decisions = self._not_around(st.decisions) | decision
+                    st.decisions = self.not_around(st.decisions) | decision
 
-    def _not_around(self, decisions: frozenset[Decision]) -> frozenset[Decision]:
+    def not_around(self, decisions: frozenset[Decision]) -> frozenset[Decision]:
         """Choices without those that an answered test around here asks for once more."""
         if not decisions or not self.run.open:
             return decisions
@@ -220,7 +221,7 @@ class Branches:
                 thing = state.heap.get(oid)
                 if isinstance(thing, ListObject):
                     return bool(thing.items) if thing.items is not None else None
-                return None if thing is None else True
+                return (True if is_text(value) else None) if thing is None else True
             case TupleValue(items=items):
                 return bool(items)
             case Func() | ClassValue() | Method() | Package() | Partial():

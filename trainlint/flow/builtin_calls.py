@@ -352,6 +352,12 @@ def _identity(
     return [(state, first())]
 
 
+def _path(
+    run: Interpreter, arguments: Arguments, state: State, frame: Frame, node: ir.Call
+) -> Evaluated:
+    return [(state, run.fresh(state, frame, node, "text"))]
+
+
 _HANDLERS: dict[str, Handler] = {
     "builtins.list": _list,
     "builtins.tuple": _tuple,
@@ -375,6 +381,7 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.quit": _exit,
     "sys.exit": _exit,
     "os._exit": _exit,
+    **dict.fromkeys(("os.path.join", "os.path.abspath", "os.path.realpath"), _path),
     "functools.partial": _partial,
     "types.SimpleNamespace": _namespace,
     "argparse.Namespace": _namespace,

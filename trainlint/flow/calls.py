@@ -15,6 +15,7 @@ from trainlint.core.facts import (
     Share,
 )
 from trainlint.flow import ir
+from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.attributes import decorator_names
 from trainlint.flow.bookkeeping import keeps_books, made_to
@@ -210,6 +211,8 @@ class Calls:
                 return self.run.library.runs(network, arguments, state, frame, node)
             case LibraryObject(role="loss", path=path):
                 return [(state, self.loss(path, arguments, state, frame, node, name))]
+            case LibraryObject(role="evaluator"):
+                return self.run.trainers.measured(arguments, Place(state, frame, node))
             case None:
                 return self._call_opaque(oid, name, arguments, state, frame, node)
             case _:

@@ -23,6 +23,9 @@ _PROCESS = re.compile(
 )
 """What asks which of several processes this is, as people and libraries name it."""
 
+_ABOVE = (">", ">=")
+"""`rank > 0`: of an adapter, or of a factor, the rank that is high enough to have one."""
+
 
 class Choices:
     """The names that a chain of tests has to bind, by its last link."""
@@ -35,9 +38,7 @@ class Choices:
         """Whether a test asks for the process's rank and for nothing else."""
         known = self._of_process.get(id(s))
         if known is None:
-            known = self._of_process[id(s)] = not isinstance(s.test, ir.BoolOp) and any(
-                _PROCESS.fullmatch(name) for name in _names_asked(s.test)
-            )
+            known = self._of_process[id(s)] = _asks_for_process(s.test)
         return known
 
     def begins(self, s: ir.If, frame: Frame) -> None:
@@ -52,6 +53,15 @@ class Choices:
     def has_to_bind(self, s: ir.If) -> frozenset[str]:
         """The names without which the program fails where the test, the last, does not hold."""
         return self._bound.get(id(s), frozenset())
+
+
+def _asks_for_process(test: ir.Expr) -> bool:
+    if isinstance(test, ir.BoolOp):
+        return False
+    asked = _names_asked(test)
+    if isinstance(test, ir.Compare) and test.op in _ABOVE:
+        asked.discard("rank")
+    return any(_PROCESS.fullmatch(name) for name in asked)
 
 
 def _names_asked(test: ir.Expr) -> set[str]:

@@ -360,6 +360,14 @@ class Collections:
             if isinstance(thing, Ref) and not is_small(thing) and thing.oid not in state.heap:
                 thing = key
         index = key.value if isinstance(key, Const) else None
+        bounds = written_slice(e.index)
+        if bounds is not None and (several := self._ordered(thing, state)) is not None:
+            some = several[bounds]
+            return (
+                TupleValue(some)
+                if isinstance(thing, TupleValue)
+                else self.new_list(some, state, frame, e)
+            )
         match thing:
             case Tensor():
                 if index is None:
@@ -385,6 +393,14 @@ class Collections:
                 return self._object_item(oid, key, index, state)
             case _:
                 return Ref(("attr", thing, key))
+
+    @staticmethod
+    def _ordered(thing: Value, state: State) -> tuple[Value, ...] | None:
+        """The items of a list or tuple, if each is known."""
+        if isinstance(thing, TupleValue):
+            return thing.items
+        held = state.heap.get(thing.oid) if isinstance(thing, Ref) else None
+        return held.items if isinstance(held, ListObject) and held.keys is None else None
 
     def _object_item(self, oid: ObjectId, key: Value, index: object, state: State) -> Value:
         # A key can be long to spell: most things had nothing put into them.
@@ -505,6 +521,27 @@ def _names_a_loader(node: ir.Node) -> bool:
     """Whether a loop draws from what is called a loader: batches of data, and no graph in them."""
     iterable = getattr(node, "iter", None)
     return iterable is not None and _LOADER_NAME.search(ir.spelled(iterable)) is not None
+
+
+def written_slice(index: ir.Expr) -> slice | None:
+    """`[1:]`, `[:-1]`: a slice whose bounds are written out."""
+    if not (isinstance(index, ir.Sequence) and index.kind is ir.SequenceKind.SLICE):
+        return None
+    bounds = [_written_bound(bound) for bound in index.items]
+    known = [b for b in bounds if b is None or (isinstance(b, int) and not isinstance(b, bool))]
+    if len(known) < len(bounds) or known[2:] == [0]:
+        return None
+    return slice(*known)
+
+
+def _written_bound(bound: ir.Expr) -> object:
+    match bound:
+        case ir.Literal(value=value):
+            return value
+        case ir.UnaryOp(op="-", value=ir.Literal(value=int(value))):
+            return -value
+        case _:
+            return bound
 
 
 def _taken(outputs: Tensor, key: object) -> Tensor:

@@ -209,7 +209,7 @@ class Contexts:
             if thing.kind.startswith("adapter:"):
                 self.run.adapters.discarded(s, call, thing, state, frame)
             return
-        self.run.recorder.raise_event(
+        told = self.run.recorder.raise_event(
             DiscardedCall(
                 site=self.run.site(frame, call),
                 callee=f"torch.{thing.kind}",
@@ -217,6 +217,8 @@ class Contexts:
                 followed_by_def=s.before_definition,
             )
         )
+        if told:
+            self.run.slips.not_entered(frame)
 
     def with_block(self, s: ir.With, state: State, frame: Frame) -> Out:
         out = Out([])

@@ -21,6 +21,7 @@ from trainlint.flow.branches import Branches
 from trainlint.flow.calls import Calls
 from trainlint.flow.collections import Collections
 from trainlint.flow.contexts import Contexts
+from trainlint.flow.engines import Engines
 from trainlint.flow.epochs import Epochs
 from trainlint.flow.escapes import Escapes
 from trainlint.flow.execution import Execution
@@ -47,6 +48,7 @@ from trainlint.flow.project import Project
 from trainlint.flow.record import Recorder
 from trainlint.flow.relevance import Relevance
 from trainlint.flow.scopes import Scopes
+from trainlint.flow.slips import Slips
 from trainlint.flow.standins import thin
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
@@ -107,10 +109,12 @@ class Interpreter:
         self.training = Training(self, self.models)
         self.adapters = Adapters(self)
         self.trainers = Trainers(self)
+        self.engines = Engines(self)
         self.hooked = Hooked(self)
         self.epochs = Epochs(self)
         self.acting = Acting()
         self.suspended = Suspended(self)
+        self.slips = Slips(self)
         self.frames: dict[FrameId, Frame] = {}
         self.loops: list[Loop] = []
         self.depth = 0
@@ -310,7 +314,7 @@ class Interpreter:
                 yield st
             return
         for st, owner in self.eval(target.value, state, frame):
-            self.recorder.raise_event(
+            told = self.recorder.raise_event(
                 BareReference(
                     site=self.site(frame, s.value),
                     receiver=self.attributes.receiver(owner, st, target.value, target.attr),
@@ -320,6 +324,8 @@ class Interpreter:
                     last_in_cell=s.last_in_cell,
                 )
             )
+            if told:
+                self.slips.not_called(owner, target.attr, st)
             yield st
 
     def assign(self, s: ir.Assign, state: State, frame: Frame) -> Iterator[State]:

@@ -320,10 +320,17 @@ class LibraryCalls:
             case "spawn":
                 state = self.run.execution.callbacks(arguments, state, frame, node)
                 return [(state, NONE)]
+            case "engine":
+                return [(state, self.run.engines.initialize(arguments, Place(state, frame, node)))]
             case "lightning_cli":
                 return self.run.hooked.command_line(arguments, Place(state, frame, node))
             case "load":
                 return [(state, self.run.fresh(state, frame, node, LOADED))]
+            case "restored":
+                if isinstance(first, Ref) and state.module(first.oid) is not None:
+                    note = "adapters are loaded here"
+                    self.run.models.loaded(first.oid, state, self.run.origin(frame, node, note))
+                return [(state, self.run.fresh(state, frame, node, "result"))]
             case "same_all":
                 if len(arguments.positional) > 1:
                     return [(state, TupleValue(arguments.positional[:2]))]

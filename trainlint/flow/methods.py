@@ -255,7 +255,10 @@ def _module(
     done = run.adapters.method(oid, name, arguments, state, frame, node, spelled_name)
     if done is not None:
         return done
-    done = run.hooked.method(oid, name, arguments, Place(state, frame, node))
+    place = Place(state, frame, node)
+    done = run.hooked.method(oid, name, arguments, place)
+    if done is None:
+        done = run.engines.method(oid, name, arguments, place)
     if done is not None:
         return done
     self_ref = Ref(oid)

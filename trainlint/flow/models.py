@@ -345,9 +345,10 @@ class Models:
         parts = self._parts(oid, state)
         share = self.share(oid, state)
         base = state.module(self.base(oid, state)) or module
+        walked = self._walk(oid, state)
         overridden = tuple(
             (part.replace(EACH, "(its layers)") or name, *found.overridden)
-            for part, _, found in self._walk(oid, state)
+            for part, _, found in walked
             if found.overridden is not None and found.flag.mode is Mode.TRAIN
         )
         return ModelFacts(
@@ -361,9 +362,22 @@ class Models:
             adapters=self.run.adapters.facts(oid, state),
             flag_assigned=module.flag_assigned,
             managed=module.managed,
-            evaluated=Certainty.YES if module.evaluated else Certainty.NO,
+            evaluated=Certainty.YES if self._evaluated(walked, state) else Certainty.NO,
             trained=Certainty.YES if module.trained else Certainty.NO,
             loaded=module.loaded or base.loaded,
+        )
+
+    def _evaluated(self, walked: list[tuple[str, ObjectId, ModuleObject]], state: State) -> bool:
+        """Whether a pass that trains nothing ran through it, or through a part that trains.
+
+        `model.encode_image(x)` runs the parts alone. A frozen backbone runs without gradients in
+        training too.
+        """
+        (_, whole, module), *parts = walked
+        return module.evaluated or any(
+            part.evaluated and self.share(oid, state).share is not Share.NONE
+            for _, oid, part in parts
+            if oid != whole
         )
 
     def _leaves(self, oid: ObjectId, state: State) -> list[tuple[str, ModuleObject]]:
@@ -883,7 +897,7 @@ class Models:
         inside = frame.receiver == Ref(oid) and frame.func is not None
         each = isinstance(oid, tuple) and oid[-1:] == (EACH,)
         deep = self._has_parts(oid, state)
-        self.run.recorder.raise_event(
+        told = self.run.recorder.raise_event(
             AttributeAssigned(
                 site=self.run.site(frame, node),
                 receiver=Receiver.MODULE,
@@ -897,6 +911,8 @@ class Models:
             self.run.rounds,
             state.decisions,
         )
+        if told and attr == "requires_grad":
+            self.run.slips.not_frozen(oid, state)
         if attr == "training" and not inside:
             origin = self.run.origin(frame, node, f"`{name}.training` is assigned here")
             if each or deep is Certainty.NO:
@@ -909,6 +925,9 @@ class Models:
 
     def loaded(self, oid: ObjectId, state: State, origin: Origin) -> None:
         """Trained weights came in."""
+        for part in self.reach(oid, state):
+            if (module := state.module(part)) is not None and module.adapters is not None:
+                self.run.adapters.idle.loaded(part, state)
         state.update(oid, loaded=origin)
         self.as_made(oid, state)
 

@@ -60,12 +60,18 @@ class Recorder:
 
     def raise_event(
         self, event: Event, rounds: int = 1, decisions: frozenset[Decision] = frozenset()
-    ) -> None:
-        """Give an event to its rules; `rounds` is the greatest loop round it happened in."""
+    ) -> bool:
+        """Give an event to its rules; whether one of them finds something.
+
+        `rounds` is the greatest loop round it happened in.
+        """
         self.raised += 1
+        told = False
         for rule in self.rules.get(type(event), ()):
             for finding in rule.check(event):
                 self._add(finding, rounds, decisions)
+                told = True
+        return told
 
     def _add(self, finding: Finding, rounds: int, decisions: frozenset[Decision]) -> None:
         key = (finding.rule.code, finding.site)

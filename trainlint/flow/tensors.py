@@ -29,6 +29,7 @@ from trainlint.flow.values import (
     Tensor,
     TupleValue,
     Value,
+    is_text,
 )
 from trainlint.libraries.torch import HEADS
 
@@ -197,7 +198,7 @@ class Tensors:
         if op in ("is", "is not", "==", "!=") and NONE in (a, b):
             other = a if b == NONE else b
             known = not isinstance(other, Ref | Condition | LibraryMethod) or (
-                isinstance(other, Ref) and other.oid in state.heap
+                isinstance(other, Ref) and (other.oid in state.heap or is_text(other))
             )
             if known:
                 return TRUE if op in ("is not", "!=") else FALSE

@@ -66,7 +66,7 @@ class Trainers:
         self, spec: sp.TrainerClass, path: str, arguments: Arguments, place: Place
     ) -> tuple[tuple[str, Value], ...]:
         links = dict(arguments.keywords)
-        model = arguments.get("model", spec.model)
+        model = arguments.get(spec.keyword, spec.model)
         args = arguments.get("args", spec.args)
         if args is not None:
             links["args"] = args
@@ -145,6 +145,14 @@ class Trainers:
         elif name in ("save_model", "push_to_hub"):
             self.run.adapters.use(model.oid, "it is saved here", place)
             self.run.adapters.save(model.oid, place)
+        return [(state, self.run.fresh(state, place.frame, place.node, "result"))]
+
+    def measured(self, arguments: Arguments, place: Place) -> Evaluated:
+        """An evaluator of sentence-transformers is called: it encodes with the model it gets."""
+        model = arguments.get("model", 0)
+        if isinstance(model, Ref) and place.state.module(model.oid) is not None:
+            return self._evaluate("encode", model, place)
+        state = place.state
         return [(state, self.run.fresh(state, place.frame, place.node, "result"))]
 
     def _evaluate(self, name: str, model: Ref, place: Place) -> Evaluated:
@@ -297,9 +305,9 @@ class Trainers:
         for name in ("model_adapter_name", "ref_adapter_name"):
             given = self._argument(thing, name, place.state) or thing.link(name)
             if isinstance(given, Const):
-                self.run.adapters.activated.add((holder, str(given.value)))
+                self.run.adapters.idle.activated.add((holder, str(given.value)))
             elif given is not None:
-                self.run.adapters.activated.add((holder, None))
+                self.run.adapters.idle.activated.add((holder, None))
 
     def _left(self, thing: LibraryObject, state: State, place: Place) -> ModeFact:
         """The mode that `train()` leaves: its last step's, or that of an evaluation after it."""

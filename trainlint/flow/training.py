@@ -229,6 +229,7 @@ class Training:
         result_used: Certainty,
     ) -> None:
         evidence: set[Evidence] = set()
+        grad = Certainty.UNKNOWN if self.run.slips.records_unmeant(frame) else made.grad
         if made.grad is Certainty.NO:
             evidence.add(Evidence.GRAD_OFF)
         if _is_asked(made.facts):
@@ -243,7 +244,7 @@ class Training:
                 site=site,
                 when=self.run.when,
                 model=made.facts,
-                grad=made.grad,
+                grad=grad,
                 evidence=frozenset(evidence),
                 function=frame.name,
                 in_loop=any(loop.repeats for loop in self.run.loops),
@@ -835,7 +836,7 @@ class Training:
                 modes_before=owner.before if owner is not None else frozenset(),
             ),
             self.run.rounds,
-            state.decisions,
+            self.run.branches.not_around(state.decisions),
         )
         self.run.adapters.stepped(forwards, backward, models, state)
         if not stale:

@@ -230,6 +230,11 @@ def value_key(value: Value) -> Hashable:
     return value.oid if isinstance(value, Ref) else value
 
 
+def is_text(value: Value) -> bool:
+    """Whether it is text put together here, as an f-string or a path: neither None nor empty."""
+    return isinstance(value, Ref) and isinstance(value.oid, tuple) and value.oid[0] == "text"
+
+
 MAX_KEY = 60
 """Parts of a key; one that is made of itself, over and over, would double each time."""
 

@@ -21,6 +21,14 @@ for _name in (
 ).split():
     _NOT_MODELS[f"transformers.{_name}.from_pretrained"] = Harmless()
 
+_COLLATORS = (
+    "DefaultDataCollator DataCollatorWithPadding DataCollatorWithFlattening"
+    " DataCollatorForLanguageModeling DataCollatorForMultipleChoice"
+    " DataCollatorForPermutationLanguageModeling DataCollatorForSOP DataCollatorForSeq2Seq"
+    " DataCollatorForTokenClassification DataCollatorForWholeWordMask"
+).split()
+"""They ask the model, if they get it, for the inputs of its decoder alone."""
+
 _HEADS = (
     "ForSequenceClassification",
     "ForTokenClassification",
@@ -62,6 +70,9 @@ _TRANSFORMERS = (
 )
 _DIFFUSERS = r"UNet\w+|AutoencoderKL|VQModel|ControlNetModel|\w*Transformer\dDModel"
 
+_ENCODERS = ("", "sentence_transformer.", "cross_encoder.", "sparse_encoder.")
+"""Where sentence-transformers keeps losses and evaluators."""
+
 HUGGINGFACE = Table(
     calls={
         **_NOT_MODELS,
@@ -72,7 +83,7 @@ HUGGINGFACE = Table(
         "lightning_fabric.Fabric": Role("accelerator"),
         "transformers.set_seed": Harmless(),
         "transformers.pipeline": Harmless(),
-        "transformers.DataCollatorWithPadding": Harmless(),
+        **{f"transformers.{name}": Harmless() for name in _COLLATORS},
         **{
             f"transformers.{prefix}{name}": SchedulerClass()
             for prefix in ("", "optimization.")
@@ -118,6 +129,11 @@ HUGGINGFACE = Table(
     constructors=(
         ("transformers", _TRANSFORMERS, Factory(Mode.TRAIN, pretrained=False)),
         ("diffusers", _DIFFUSERS, Factory(Mode.TRAIN, pretrained=False)),
+        *((f"sentence_transformers.{place}losses", r"[A-Z]\w+", Harmless()) for place in _ENCODERS),
+        *(
+            (f"sentence_transformers.{place}evaluation", r"[A-Z]\w+", Role("evaluator"))
+            for place in _ENCODERS
+        ),
     ),
     aliases=(
         ("transformers.trainer.Trainer", "transformers.Trainer"),

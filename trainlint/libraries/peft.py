@@ -102,7 +102,7 @@ _MODELS: dict[str, Spec] = {
 _LEAVES_ALONE: dict[str, Spec] = {
     f"peft.{name}": Harmless()
     for name in (
-        "get_peft_model_state_dict set_peft_model_state_dict cast_mixed_precision_params"
+        "get_peft_model_state_dict cast_mixed_precision_params"
         " get_layer_status get_model_status load_peft_weights replace_lora_weights_loftq"
         " initialize_lora_eva_weights get_eva_state_dict find_kappa_target_modules"
         " preprocess_loraga LoftQConfig EvaConfig CordaConfig LoraRuntimeConfig TaskType PeftType"
@@ -123,6 +123,7 @@ PEFT = Table(
         "peft.helpers.update_forward_signature": Harmless(),
         "peft.helpers.update_generate_signature": Harmless(),
         "peft.convert_to_lora": Operation("same_all"),
+        "peft.set_peft_model_state_dict": Operation("restored"),
     },
     aliases=(
         ("peft.mapping.get_peft_model", "peft.get_peft_model"),
@@ -176,7 +177,7 @@ PEFT = Table(
         ("get_prompt_embedding_to_save", "look"),
         ("supports_lora_conversion", "look"),
     ),
-    native_prefixes=("transformers.", "diffusers."),
+    native_prefixes=("transformers.", "diffusers.", "sentence_transformers."),
     native_methods=(
         ("add_adapter", "native_add"),
         ("load_adapter", "native_load"),

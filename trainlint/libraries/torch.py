@@ -300,6 +300,7 @@ _TENSORS: dict[str, Spec] = {
     "torch.multiprocessing.spawn": Operation("spawn", "fn"),
     "torch.load": Operation("load", "f"),
     "apex.amp.initialize": Operation("same_all", "models"),
+    "deepspeed.initialize": Operation("engine"),
     "apex.amp.scale_loss": Operation("scale_loss", "loss"),
     "apex.amp.master_params": Operation("master_params", "optimizer"),
 }

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
-from trainlint.core.events import TrainStep
-from trainlint.core.facts import Cause
+from trainlint.core.events import AdaptersFrozenBeside, TrainStep
+from trainlint.core.facts import Cause, ModelFacts
 from trainlint.core.rule import Finding, Rule
 
 
 class PeftFrozenByHand(
-    Rule[TrainStep], code="TL404", name="peft-frozen-by-hand", severity=Severity.ERROR
+    Rule[TrainStep | AdaptersFrozenBeside],
+    code="TL404",
+    name="peft-frozen-by-hand",
+    severity=Severity.ERROR,
 ):
     """Everything is frozen after the adapters were put in, the adapters too.
 
     ## Why is this bad?
     `get_peft_model` freezes the base by itself. A loop over `model.parameters()` that freezes
     "the base" afterwards meets the adapters as well, and leaves nothing to train. With gradient
-    checkpointing the loss still requires a gradient, and nothing fails.
+    checkpointing the loss still requires a gradient, and nothing fails. In a larger model only what
+    is beside the adapters trains, such as a head, and a fresh adapter that rests adds nothing.
 
     ## Example
     ```python
@@ -67,25 +71,32 @@ class PeftFrozenByHand(
     ## When it is silent
     For freezing by name (`if "lora_" not in name`, `lora_A` alone as in LoRA-FA), for freezing
     before the adapters go in, and if the adapters are unfrozen or set active again before the step.
+    Beside a head that trains, for adapters that were loaded or that another step trains.
 
     ## Fix safety
     There is no fix: only you know what was to be frozen.
     """
 
-    message = (
-        "everything in `{model}` is frozen, its adapters too, and then trained{when}: nothing moves"
-    )
-    on = (TrainStep,)
+    message = "{frozen}, and then trained{when}: {outcome}"
+    on = (TrainStep, AdaptersFrozenBeside)
     triggers = (b"requires_grad", b"freeze", b"backward", b"train", b"fit", b"optim")
     live = True
 
-    def check(self, event: TrainStep) -> Iterator[Finding]:
+    def check(self, event: TrainStep | AdaptersFrozenBeside) -> Iterator[Finding]:
         for model in event.frozen_by(Cause.PEFT_FROZEN_BY_HAND):
             frozen = model.frozen.origin
             injected = model.adapters.injected if model.adapters else None
             site = frozen.site if frozen else event.site
             yield (
-                self.finding(site, model=model.name, when=event.when)
+                self.finding(site, when=event.when, **_story(event, model))
                 .because(injected, frozen)
                 .mend("leave the freezing to PEFT, or do it before the adapters are put in")
             )
+
+
+def _story(event: TrainStep | AdaptersFrozenBeside, model: ModelFacts) -> dict[str, str]:
+    if isinstance(event, TrainStep):
+        whole = f"everything in `{model.name}` is frozen, its adapters too"
+        return {"frozen": whole, "outcome": "nothing moves"}
+    adapters = f"the adapters of `{model.name}` are frozen"
+    return {"frozen": adapters, "outcome": "only what is beside them moves"}

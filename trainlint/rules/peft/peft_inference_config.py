@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
-from trainlint.core.events import TrainStep
+from trainlint.core.events import AdaptersFrozenBeside, TrainStep
 from trainlint.core.facts import Cause
 from trainlint.core.rule import Finding, Rule
 
 
 class PeftInferenceConfig(
-    Rule[TrainStep], code="TL402", name="peft-inference-config", severity=Severity.ERROR
+    Rule[TrainStep | AdaptersFrozenBeside],
+    code="TL402",
+    name="peft-inference-config",
+    severity=Severity.ERROR,
 ):
     """Adapters are made from a config for inference and then trained.
 
@@ -67,8 +70,9 @@ class PeftInferenceConfig(
 
     ## When it is silent
     If nothing is trained, if `inference_mode` is a variable or set to False before the adapters go
-    in, if `set_adapter` unfreezes them, and if the folder that a config is read from is a variable:
-    a config that was saved by itself, as PEFT's own benchmarks have them, is not for inference.
+    in, if `set_adapter` unfreezes them, as `add_adapter` of transformers does itself, and if the
+    folder that a config is read from is a variable: a config that was saved by itself, as PEFT's
+    own benchmarks have them, is not for inference.
 
     ## Fix safety
     Safe: nothing trained, and False makes the adapters train.
@@ -77,11 +81,11 @@ class PeftInferenceConfig(
     message = (
         "the adapters of `{model}` are made for inference and then trained{when}: nothing moves"
     )
-    on = (TrainStep,)
+    on = (TrainStep, AdaptersFrozenBeside)
     triggers = (b"inference_mode", b"Config", b"backward", b"train", b"fit", b"optim")
     live = True
 
-    def check(self, event: TrainStep) -> Iterator[Finding]:
+    def check(self, event: TrainStep | AdaptersFrozenBeside) -> Iterator[Finding]:
         for model in event.frozen_by(Cause.PEFT_INFERENCE_CONFIG):
             config = model.frozen.origin
             site = config.site if config else event.site

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
-from trainlint.core.events import TrainStep
+from trainlint.core.events import AdaptersFrozenBeside, TrainStep
 from trainlint.core.facts import Cause
 from trainlint.core.rule import Finding, Rule
 
 
-class PeftKbitOrder(Rule[TrainStep], code="TL403", name="peft-kbit-order", severity=Severity.ERROR):
+class PeftKbitOrder(
+    Rule[TrainStep | AdaptersFrozenBeside],
+    code="TL403",
+    name="peft-kbit-order",
+    severity=Severity.ERROR,
+):
     """`prepare_model_for_kbit_training` runs after the adapters were put in, and freezes them.
 
     ## Why is this bad?
@@ -71,11 +76,11 @@ class PeftKbitOrder(Rule[TrainStep], code="TL403", name="peft-kbit-order", sever
     message = (
         "`prepare_model_for_kbit_training` freezes the adapters of `{model}`, then trained{when}"
     )
-    on = (TrainStep,)
+    on = (TrainStep, AdaptersFrozenBeside)
     triggers = (b"prepare_model_for", b"backward", b"train", b"fit", b"optim")
     live = True
 
-    def check(self, event: TrainStep) -> Iterator[Finding]:
+    def check(self, event: TrainStep | AdaptersFrozenBeside) -> Iterator[Finding]:
         for model in event.frozen_by(Cause.PEFT_KBIT_AFTER):
             prepared = model.frozen.origin
             injected = model.adapters.injected if model.adapters else None
