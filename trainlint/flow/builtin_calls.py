@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.collections import ANY_OPTIMIZER
+from trainlint.flow.naming import EACH
 from trainlint.flow.state import LibraryObject, ListObject, ModuleObject, ParametersObject, State
 from trainlint.flow.values import (
     FALSE,
@@ -226,7 +227,7 @@ def _isinstance(
         return [(state, run.fresh(state, frame, node))]
     value, cls = arguments.positional
     if isinstance(value, Ref) and isinstance(value.oid, tuple):
-        if value.oid[-1:] == ("$each",):
+        if value.oid[-1:] == (EACH,):
             # Some of the layers are of the class, and those are what is meant.
             return [(state, TRUE)]
         thing = state.heap.get(value.oid)

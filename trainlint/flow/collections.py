@@ -16,7 +16,8 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.frames import Frame
-from trainlint.flow.models import EACH, LOADED
+from trainlint.flow.models import LOADED
+from trainlint.flow.naming import EACH
 from trainlint.flow.state import (
     LibraryObject,
     ListObject,

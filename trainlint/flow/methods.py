@@ -12,8 +12,7 @@ from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.attributes import LIBRARY_METHODS, SHAPES
 from trainlint.flow.ir import spelled
-from trainlint.flow.models import EACH
-from trainlint.flow.naming import MODEL_NAME
+from trainlint.flow.naming import EACH, MODEL_NAME
 from trainlint.flow.state import (
     ContextObject,
     InstanceObject,

@@ -22,7 +22,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.layers import called_attributes, contents
-from trainlint.flow.naming import is_training_name
+from trainlint.flow.naming import EACH, is_training_name, spoken
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.state import (
     Change,
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from trainlint.flow.frames import Frame
     from trainlint.flow.interpret import Interpreter
 
-EACH = "$each"
-"""The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
 ADAPTER = "$adapter:"
 """What the attribute names of adapters begin with."""
 MADE = "made:"
@@ -347,7 +345,7 @@ class Models:
         base = state.module(self.base(oid, state)) or module
         walked = self._walk(oid, state)
         overridden = tuple(
-            (part.replace(EACH, "(its layers)") or name, *found.overridden)
+            (spoken(part) or name, *found.overridden)
             for part, _, found in walked
             if found.overridden is not None and found.flag.mode is Mode.TRAIN
         )
@@ -459,7 +457,7 @@ class Models:
         kept = self._kept_in_eval(oid, state)
         return tuple(
             PartFact(
-                name=name.replace(EACH, "(its layers)"),
+                name=spoken(name),
                 mode=part.flag,
                 sensitive=part.sensitive,
                 kept_eval=next(
@@ -1040,6 +1038,3 @@ def _part_name(key: Hashable) -> str:
             return str(value)
         case _:
             return EACH
-
-
-__all__ = ["EACH", "Models"]

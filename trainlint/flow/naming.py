@@ -25,6 +25,9 @@ MODEL_NAME = re.compile(
 )
 """A variable, attribute or parameter that holds a network, as people write it."""
 
+EACH = "$each"
+"""The attribute that stands for any part of a module, as a loop over `modules()` meets them."""
+
 _NAMELESS = "the model"
 _EVALUATION_PARTS = frozenset(
     "eval evaluate evaluation val valid validate validation test testing infer inference predict"
@@ -44,6 +47,11 @@ def is_evaluation_name(name: str) -> bool:
         w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS
         for w in _words(name)
     )
+
+
+def spoken(name: str) -> str:
+    """A part's path in a message."""
+    return name.replace(EACH, "(its layers)")
 
 
 def _words(name: str) -> list[str]:
@@ -68,7 +76,7 @@ class Names:
         if isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr":
             whole = self.name_of(oid[1], state)
             held = self.variable_of(oid, state) if whole == _NAMELESS else ""
-            return held or f"{whole}.{oid[2]}"
+            return held or spoken(f"{whole}.{oid[2]}")
         for (owner, name), value in state.attrs.items():
             if value == Ref(oid):
                 return f"self.{name}" if owner != oid else name

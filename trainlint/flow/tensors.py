@@ -11,7 +11,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.activation import SAME, Outputs, output_activation
 from trainlint.flow.frames import Frame
-from trainlint.flow.models import EACH
+from trainlint.flow.naming import EACH
 from trainlint.flow.state import (
     ListObject,
     State,
