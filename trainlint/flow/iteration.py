@@ -207,8 +207,8 @@ class Iteration:
                 loop.round = number
                 entered: list[State] = []
                 for st in states:
-                    seen.add(st.key())
                     self.run.training.new_round(st)
+                    seen.add(st.key())
                     entered.extend(enter(st.copy()))
                 if not entered:
                     break
@@ -223,10 +223,12 @@ class Iteration:
                         case _:
                             jumps.append((kind, st, value))
                 ends = self.run.join(ends)
-                states = [st for st in ends if st.key() not in seen]
                 if exits is None:
                     left.extend(st.copy() for st in ends)
-                elif not states:
+                for st in ends:
+                    self.run.training.new_round(st)
+                states = [st for st in ends if st.key() not in seen]
+                if exits is not None and not states:
                     # The test of the next round: a loop that changes nothing ends too.
                     loop.round = number + 1
                     for st in ends:
