@@ -10,6 +10,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainlint.core.diagnostic import Diagnostic, Position, Related, Severity, Span
@@ -133,6 +134,12 @@ class Gate:
         return self._search is not None and self._search(text.encode()) is not None
 
 
+@lru_cache(maxsize=8)
+def _gate_of(triggers: tuple[bytes, ...]) -> Gate:
+    """The gate of a plan, of which a whole check has one or a few."""
+    return Gate(triggers)
+
+
 def _may_declare_encoding(data: bytes) -> bool:
     return b"coding" in data[:400] and b"utf-8" not in data[:400].lower()
 
@@ -181,7 +188,7 @@ class Checker:
             reading = self._read(path)
         except UnreadableSource as error:
             return FileResult((_unreadable(path, error),), parsed=False)
-        gate = Gate(plan.triggers)
+        gate = _gate_of(plan.triggers)
         if not gate.passes(reading.data, path):
             return self._without_flow(path, reading, plan)
         digest = digest_of(reading.data)

@@ -106,28 +106,27 @@ class Models:
 
     def children(self, oid: ObjectId, state: State) -> list[tuple[str, ObjectId]]:
         """Parts by attribute name."""
-        found: list[tuple[str, ObjectId]] = []
-        for name, value in state.attrs.of(oid):
-            if isinstance(value, Ref):
-                thing = state.heap.get(value.oid)
-                if isinstance(thing, ModuleObject):
-                    found.append((name, value.oid))
-        return found
+        thing = state.heap.get
+        return [
+            (name, value.oid)
+            for name, value in state.attrs.of(oid)
+            if type(value) is Ref and type(thing(value.oid)) is ModuleObject
+        ]
 
     def reach(self, oid: ObjectId, state: State) -> list[ObjectId]:
         """The module, what it wraps, and all parts below."""
-        seen: list[ObjectId] = []
+        seen: dict[ObjectId, None] = {}
         stack = [oid]
         while stack and len(seen) < 200:
             current = stack.pop()
-            if current in seen or state.module(current) is None:
+            module = None if current in seen else state.module(current)
+            if module is None:
                 continue
-            seen.append(current)
-            module = state.module(current)
-            if module is not None and module.wraps is not None:
+            seen[current] = None
+            if module.wraps is not None:
                 stack.append(module.wraps)
-            stack.extend(child for _, child in self.children(current, state))
-        return seen
+            stack += [child for _, child in self.children(current, state)]
+        return list(seen)
 
     def base(self, oid: ObjectId, state: State) -> ObjectId:
         """The innermost module that a chain of wrappers shares."""

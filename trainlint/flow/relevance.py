@@ -13,7 +13,7 @@ from trainlint.flow import ir
 from trainlint.flow.naming import MODEL_NAME
 from trainlint.flow.project import ModuleInfo
 from trainlint.flow.values import Func
-from trainlint.flow.walk import calls_in
+from trainlint.flow.walk import calls_in, nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.words import DOMAIN
 
@@ -33,7 +33,9 @@ class Relevance:
         """Whether a closure over the function's variables may outlive its call."""
         known = self._closing.get(id(function))
         if known is None:
-            known = self._closing[id(function)] = _has_function(function.body)
+            known = self._closing[id(function)] = any(
+                isinstance(node, ir.Function | ir.Lambda | ir.Class) for node in nodes_of(function)
+            )
         return known
 
     def matters(self, function: ir.Function, module: ModuleInfo) -> bool:
@@ -164,19 +166,3 @@ def _is_own_part(func: object, methods: frozenset[str]) -> bool:
         and func.value.id == "self"
         and func.attr not in methods
     )
-
-
-def _has_function(node: object) -> bool:
-    if isinstance(node, tuple):
-        return any(_has_function(part) for part in node)
-    if isinstance(node, ir.Function | ir.Lambda | ir.Class):
-        return True
-    if isinstance(node, ir.Argument):
-        return _has_function(node.value)
-    if isinstance(node, ir.Node):
-        return any(
-            _has_function(getattr(node, slot))
-            for slot in type(node).__slots__
-            if slot not in ("words", "locals")
-        )
-    return False
