@@ -24,7 +24,7 @@ TESTS = ("tests/contracts/test_peft.py",)
 
 def main() -> None:
     """Versions as arguments; without any, the oldest supported one and the installed one."""
-    wanted = sys.argv[1:] or ["0.13.0", version("peft")]
+    wanted = sys.argv[1:] or ["0.10.0", "0.13.0", version("peft")]
     print("# For which versions of PEFT the claims hold\n")
     print(
         f"`{TESTS[0]}` makes each real call on a tiny model and compares it with what the tables\n"

@@ -853,6 +853,8 @@ class Adapters:
         for name, part in self.parts(holder, state):
             state.attrs.pop((holder, ADAPTER + name), None)
             state.heap.pop(part, None)
+            # Those put in next are others: an optimizer that has these does not have them.
+            self.run.models.forget_change(holder, (holder, ADAPTER + name), state)
         state.update(holder, adapters=None)
         for part in self.run.models.reach(holder, state):
             fact = TrainableFact(Share.NONE, Cause.PEFT_UNMERGED_RESULT, origin)

@@ -21,6 +21,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
+from trainlint.flow.idle_adapters import shown
 from trainlint.flow.layers import called_attributes, contents
 from trainlint.flow.naming import EACH, is_training_name, spoken
 from trainlint.flow.project import ClassInfo
@@ -793,6 +794,21 @@ class Models:
         return tuple(taken)
 
     @staticmethod
+    def forget_change(oid: ObjectId, begins: tuple[Hashable, ...], state: State) -> None:
+        """What a change put in is out again; who took it has something else."""
+        module = state.module(oid)
+        if module is not None:
+            left = frozenset(c for c in module.changes if not _begins(c.key, begins))
+            state.update(oid, changes=left)
+        for optimizer, held in state.optimizers():
+            groups = tuple(
+                g._replace(changes=frozenset(k for k in g.changes if not _begins(k, begins)))
+                for g in held.groups or ()
+            )
+            if held.groups and groups != held.groups:
+                state.update(optimizer, groups=groups)
+
+    @staticmethod
     def _with_share(oids: list[ObjectId], share: Share, state: State) -> frozenset[ObjectId]:
         return frozenset(
             oid for oid in oids if (m := state.module(oid)) and m.trainable.share is share
@@ -943,8 +959,12 @@ class Models:
                 state.update(part, flag=ModeFact(Mode.TRAIN))
 
 
+def _begins(key: Hashable, begins: tuple[Hashable, ...]) -> bool:
+    return isinstance(key, tuple) and key[: len(begins)] == begins
+
+
 def _shown(attribute: str) -> str:
-    return attribute.removeprefix(ADAPTER)
+    return shown(attribute.removeprefix(ADAPTER))
 
 
 def _related(a: ObjectId, b: ObjectId) -> bool:

@@ -36,6 +36,7 @@ from trainlint.core.facts import (
 )
 from trainlint.flow import ir
 from trainlint.flow.accumulation import Accumulation
+from trainlint.flow.idle_adapters import shown
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
 from trainlint.flow.naming import is_evaluation_name, is_training_name
 from trainlint.flow.protocol import Protocol
@@ -968,7 +969,7 @@ class Training:
                     Cause.UNFROZEN,
                 )
                 if fact.cause is Cause.PEFT_ACTIVATION and isinstance(part, tuple):
-                    what = f"adapter `{str(part[-1]).removeprefix(ADAPTER)}`"
+                    what = f"adapter `{shown(str(part[-1]).removeprefix(ADAPTER))}`"
                     cause = Cause.PEFT_ACTIVATION
                 found.append(ParameterGap(made.facts.name, what, cause, fact.origin))
         return found

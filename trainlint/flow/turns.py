@@ -5,6 +5,9 @@ from __future__ import annotations
 from trainlint.flow.state import ListObject, State
 from trainlint.flow.values import ObjectId, Ref, Value
 
+_IN_TURN = ("item", "text")
+"""What a name is that a loop gives: one of a list that is not known, `f"expert{i}"`."""
+
 
 def next_in_turn(
     given: Value | None, parts: list[tuple[str, ObjectId]], state: State
@@ -15,7 +18,7 @@ def next_in_turn(
     was made earlier cannot know. Where optimizers stand in a collection each adapter may have its
     own, and nothing is said.
     """
-    if not (isinstance(given, Ref) and isinstance(given.oid, tuple) and given.oid[0] == "item"):
+    if not (isinstance(given, Ref) and isinstance(given.oid, tuple) and given.oid[0] in _IN_TURN):
         return None
     if _optimizers_in_a_collection(state):
         return None
