@@ -109,7 +109,7 @@ class Attributes:
                     return [(state, Method(receiver, func))]
                 return [(state, LibraryMethod(receiver, f"super().{attr}"))]
             case ParameterValue():
-                return [(state, self._parameter_attribute(thing, attr))]
+                return [(state, self._parameter_attribute(thing, attr, state))]
             case TupleValue(items=(values, indices)) if attr in ("values", "indices"):
                 return [(state, values if attr == "values" else indices)]
             case _:
@@ -235,6 +235,8 @@ class Attributes:
     def _tensor_attribute(
         self, tensor: Tensor, attr: str, state: State, frame: Frame, e: ir.Attribute
     ) -> Value:
+        if attr == "data" and tensor.packed:
+            return replace(tensor, packed=False)
         if attr == "data":
             return self.run.tensors.cut(tensor, Cut.DATA, frame, e)
         if attr in SHAPES:
@@ -256,7 +258,9 @@ class Attributes:
             return tensor
         return LibraryMethod(tensor, attr)
 
-    def _parameter_attribute(self, parameter: ParameterValue, attr: str) -> Value:
+    def _parameter_attribute(self, parameter: ParameterValue, attr: str, state: State) -> Value:
+        if attr == "grad":
+            self.run.training.gradients_wanted(parameter.sources, state)
         if attr in ("data", "grad"):
             return Ref(("attr", ("parameter", parameter), attr))
         if attr == "requires_grad":

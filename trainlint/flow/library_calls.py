@@ -292,6 +292,11 @@ class LibraryCalls:
                     origin = self.run.origin(frame, node, f"{name} is applied here")
                     joined = replace(joined, activation=name, activation_origin=origin)
                 return [(state, joined)]
+            case sp.Packs():
+                joined = self.run.tensors.combine(arguments.values[:1], "call", state)
+                if isinstance(joined, Tensor):
+                    joined = replace(joined, packed=True)
+                return [(state, joined)]
             case sp.Reshape():
                 joined = self.run.tensors.combine(
                     arguments.positional[:1] or arguments.values, "call"

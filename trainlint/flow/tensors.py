@@ -100,6 +100,7 @@ class Tensors:
             scaler=next((t.scaler for t in tensors if t.scaler is not None), None),
             divided=any(t.divided for t in tensors) or op == "/",
             leaf=any(t.leaf for t in tensors) and certain is Certainty.NO,
+            packed=any(t.packed for t in tensors),
         )
 
     @staticmethod

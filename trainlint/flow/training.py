@@ -115,6 +115,7 @@ class Training:
         self.bypassed_at: dict[object, Site] = {}
         """Where forwards go past a wrapper."""
         self.cleared_by_hand: set[ObjectId] = set()
+        """Networks whose gradients are cleared, or looked at, without an optimizer."""
         """Models whose own gradients somebody clears."""
 
     # --- forward -----------------------------------------------------------------------
@@ -183,6 +184,7 @@ class Training:
             activation=activation,
             activation_origin=self.run.origin(frame, node, "computed here"),
             parts=parts,
+            packed=through.packed,
         )
 
     def _bypassed(self, oid: ObjectId, state: State) -> ObjectId:
@@ -815,6 +817,9 @@ class Training:
         trained = [f for f in forwards if stale or not self._in_no_optimizer(f, state)]
         # What another optimizer holds takes part in the loss and does not move in this step.
         trained = [f for f in trained if stale or self._holds(optimizer, f, state)] or trained
+        if optimizer.groups is None:
+            # Of what may be trained, a network that was made to rest is there for its values.
+            trained = [f for f in trained if f.facts.mode.by != "__init__()"] or trained
         models = _unique(self._now(f, state) for f in trained or forwards)
         losses = tuple(
             self.loss_facts(t, "loss") for t in sorted(optimizer.pending, key=_tensor_order)
@@ -887,6 +892,10 @@ class Training:
     def _holds(self, optimizer: OptimizerObject, made: Forward, state: State) -> bool:
         groups = optimizer.groups
         return groups is None or any(self.models.overlap(g.oid, made.oid, state) for g in groups)
+
+    def gradients_wanted(self, sources: tuple[ParameterSource, ...], state: State) -> None:
+        """Somebody looks at a network's gradients, such as one who hands them to another."""
+        self.cleared_by_hand.update(self.models.base(s.oid, state) for s in sources)
 
     def _pile_up(self, forwards: list[Forward], state: State, backward: Site) -> None:
         if not self.run.loops:

@@ -160,6 +160,8 @@ class Tensor:
     leaf: bool = False
     """requires_grad was switched on by hand."""
     is_loss: bool = False
+    packed: bool = False
+    """A PackedSequence, or what a recurrent layer makes of one: its `data` has the graph."""
 
 
 class ParameterSource(NamedTuple):

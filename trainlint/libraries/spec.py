@@ -171,6 +171,11 @@ class Reshape:
 
 
 @dataclass(frozen=True, slots=True)
+class Packs:
+    """A function that packs its first argument into an object with the values as `data`."""
+
+
+@dataclass(frozen=True, slots=True)
 class DropoutFunction:
     """A function that drops values: where its probability and its `training` argument stand.
 
@@ -345,6 +350,7 @@ Spec: TypeAlias = (
     | Harmless
     | Operation
     | Runs
+    | Packs
     | Settings
     | Inject
     | LoadAdapters

@@ -19,6 +19,7 @@ from trainlint.libraries.spec import (
     LossFunction,
     Operation,
     OptimizerClass,
+    Packs,
     Reshape,
     Role,
     Same,
@@ -229,6 +230,8 @@ _TENSORS: dict[str, Spec] = {
             " randn_like rand_like randint_like zeros_like ones_like full_like empty_like"
         ).split()
     },
+    "torch.nn.utils.rnn.pack_padded_sequence": Packs(),
+    "torch.nn.utils.rnn.pack_sequence": Packs(),
     "torch.argmax": Cuts(Cut.COMPARISON),
     "torch.argsort": Cuts(Cut.COMPARISON),
     "torch.eq": Cuts(Cut.COMPARISON),
