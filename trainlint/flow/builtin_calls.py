@@ -235,6 +235,8 @@ def _isinstance(
             return [(state, TRUE)]
         if isinstance(thing, ModuleObject) and (thing.cls or thing.library) and _is_plain(cls):
             return [(state, FALSE)]
+        if isinstance(thing, ParametersObject | ListObject) and cls == External("torch.Tensor"):
+            return [(state, FALSE)]
         known = run.adapters.is_instance(value.oid, cls, state)
         if known is not None:
             return [(state, const(known))]
