@@ -29,6 +29,7 @@ from trainlint.flow.state import (
 from trainlint.flow.values import (
     MAX_ITEMS,
     NONE,
+    ClassValue,
     Const,
     External,
     Forward,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
 
 _MAX_ZIPS = 6
+_MAX_CLASSES = 3
 _LOADER_NAME = re.compile(r"(data)?_?loaders?\b|_(dl|iter)\b|\bbatches\b", re.IGNORECASE)
 
 
@@ -351,6 +353,16 @@ class Collections:
                 return Ref(("attr", oid, index))
             case _:
                 return Ref(("attr", value, index))
+
+    def classes_of(self, thing: Value, key: Value, state: State) -> tuple[ClassValue, ...]:
+        """The classes that `RUNNERS[kind]` may be: a few, all known, and none of them a module."""
+        table = state.heap.get(thing.oid) if isinstance(thing, Ref) else None
+        if not isinstance(table, ListObject) or table.keys is None or isinstance(key, Const):
+            return ()
+        items = table.items or ()
+        classes = tuple(v for v in items if isinstance(v, ClassValue) and not v.info.is_module)
+        few = 1 < len(classes) == len(items) <= _MAX_CLASSES
+        return classes if few else ()
 
     def subscript(
         self, thing: Value, key: Value, state: State, frame: Frame, e: ir.Subscript

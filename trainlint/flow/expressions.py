@@ -80,8 +80,9 @@ class Expressions:
                 return self._conditional(test, body, orelse, state, frame)
             case ir.Subscript(value=owner, index=index):
                 return [
-                    (st, self.run.collections.subscript(thing, key, st, frame, e))
+                    taken
                     for st, (thing, key) in self.run.eval_all((owner, index), state, frame)
+                    for taken in self._taken(thing, key, st, frame, e)
                 ]
             case ir.Sequence():
                 return self._display(e, state, frame)
@@ -178,6 +179,16 @@ class Expressions:
         if isinstance(value, Const) and e.op == "-" and isinstance(value.value, int | float):
             return const(-value.value)
         return Ref(("expr", e.op, value_key(value)))
+
+    def _taken(
+        self, thing: Value, key: Value, state: State, frame: Frame, e: ir.Subscript
+    ) -> Evaluated:
+        """`thing[key]`; of a few classes that do the work, each is tried."""
+        classes = self.run.collections.classes_of(thing, key, state)
+        if not classes:
+            return [(state, self.run.collections.subscript(thing, key, state, frame, e))]
+        first, *others = classes
+        return [*((state.copy(), other) for other in others), (state, first)]
 
     def _display(self, e: ir.Sequence, state: State, frame: Frame) -> Evaluated:
         results: Evaluated = []
