@@ -204,6 +204,34 @@ def test_observers_of_quantisation_aware_training_observe_in_eval_mode() -> None
     assert _acting(run) == []
 
 
+def test_labels_that_the_model_makes_for_itself() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with _watch(model, optimizer) as run:
+        for step in range(3):
+            x, _ = images(step)
+            with torch.no_grad():
+                labels = (model(x) + model(x - 0.1)).argmax(1)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x + 0.1), labels).backward()
+            optimizer.step()
+    assert _acting(run) == []
+
+
+def test_an_evaluation_below_the_step_in_the_same_function() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with _watch(model, optimizer) as run:
+        for step in range(3):
+            x, y = images(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            with torch.no_grad():
+                model(x)
+    assert _acting(run) == ["TL102"]
+
+
 # --- gradients ----------------------------------------------------------------------------------
 
 
@@ -249,6 +277,74 @@ def test_an_earlier_models_optimizer_with_gradients_left() -> None:
             _loss(model, step).backward()
             optimizer.step()
     assert _acting(run) == ["TL304"]
+
+
+@pytest.mark.parametrize(("cleared", "codes"), [(True, []), (False, ["TL308"])])
+def test_an_image_optimised_through_a_network_that_is_not_frozen(
+    cleared: bool, codes: list[str]
+) -> None:
+    model = convnet().eval()
+    image = torch.randn(2, 8, requires_grad=True)
+    optimizer = torch.optim.Adam([image], lr=0.05)
+    with _watch(model) as run:
+        for _ in range(4):
+            optimizer.zero_grad()
+            if cleared:
+                model.zero_grad()
+            model(image).square().mean().backward()
+            optimizer.step()
+    assert _acting(run) == codes
+
+
+@pytest.mark.parametrize(("from_step", "codes"), [(10, []), (99, ["TL207"])])
+def test_one_of_two_optimizers_that_never_steps(from_step: int, codes: list[str]) -> None:
+    model = convnet()
+    head = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    backbone = torch.optim.SGD(model.backbone.parameters(), lr=0.1)
+    with _watch(model, [head, backbone]) as run:
+        for step in range(20):
+            head.zero_grad()
+            backbone.zero_grad()
+            _loss(model, step).backward()
+            head.step()
+            if step >= from_step:
+                backbone.step()
+    assert _acting(run) == codes
+
+
+class _SharpnessAware(torch.optim.Optimizer):
+    """SAM: an optimizer around another, which steps in its place."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self.base = torch.optim.SGD(self.param_groups, lr=lr)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def climb(self) -> None:
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            self.state[parameter]["kept"] = parameter.detach().clone()
+            parameter.add_(parameter.grad, alpha=0.05)
+        self.zero_grad()
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            parameter.copy_(self.state[parameter]["kept"])
+        self.base.step()
+        self.zero_grad()
+
+
+def test_an_optimizer_around_another() -> None:
+    model = convnet()
+    optimizer = _SharpnessAware(model.parameters(), 0.1)
+    with _watch(model, optimizer) as run:
+        for step in range(20):
+            _loss(model, step).backward()
+            optimizer.climb()
+            _loss(model, step).backward()
+            optimizer.descend()
+    assert _acting(run) == []
 
 
 def test_a_loss_that_trains_a_copy() -> None:

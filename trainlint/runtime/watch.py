@@ -73,7 +73,7 @@ class _Parts:
         """What only the end of the block shows."""
         found = self.forwards.unused(final=True)
         if self.run.steps:
-            return found
+            return found + self.ledger.idle()
         for view in self.optimizers:
             if view.ref() is not None and view.grads is Grads.FRESH:
                 found.append(never_stepped())

@@ -35,6 +35,8 @@ class Coverage:
         self._known: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
         """By optimizer that holds nothing of ours: its first gradient and how often it was
         written to, at its last step. An address would not do: the next gradient often has it."""
+        self._pile: tuple[weakref.ref[torch.Tensor], int] | None = None
+        """The same of our own first gradient."""
 
     def judge(self, view: OptimizerView) -> list[Verdict]:
         """Before a step of this optimizer: is everything that has a gradient held by some."""
@@ -95,7 +97,14 @@ class Coverage:
             if self._filled_anew(optimizer):
                 return []
             return verdicts.coverage(state, [holder], graded=True)
-        return [_piles_up(plan)]
+        return [_piles_up(plan)] if self._added_to(plan) else []
+
+    def _added_to(self, plan: Plan) -> bool:
+        """Whether gradients of this network were added to since another's optimizer stepped."""
+        grad = next(g for p in plan.parameters if (g := p.grad) is not None)
+        version = grad._version
+        known, self._pile = self._pile, (weakref.ref(grad), version)
+        return known is not None and known[0]() is grad and known[1] < version
 
     def _filled_anew(self, optimizer: Any) -> bool:
         """Whether somebody gives it gradients: master weights in another precision are trained so.

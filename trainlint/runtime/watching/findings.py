@@ -36,6 +36,10 @@ class Findings:
         found, self.deferred = self.deferred, []
         return found
 
+    def drop_deferred(self, cause: str) -> None:
+        """What was deferred for this cause is taken back."""
+        self.deferred = [v for v in self.deferred if v.cause != cause]
+
     def emit(self, verdicts: Sequence[Verdict], place: str | None) -> None:
         """Report what is new at the user's line `place`; raise, warn, log or call for what acts."""
         if not verdicts:

@@ -23,6 +23,8 @@ _EVALUATES = ("eval", "valid", "predict", "infer")
 """How functions that evaluate are named: only beside a graph that nothing used."""
 _MANY = 64
 """How many forwards may wait for their backward."""
+_LABELS = 3
+"""Up to so many forwards with gradients off may make the targets of the trained one after them."""
 _RETAINED = 4
 """Up to so many graphs of earlier steps may be alive."""
 
@@ -40,6 +42,8 @@ class Forwards:
         """Used by a backward, and their graphs still alive."""
         self._attacks: tuple[str, int] | None = None
         """The function and the step of the last forward in eval mode that a backward used."""
+        self._aside = 0
+        """Forwards with gradients off in a row."""
         self.last: Forward | None = None
 
     @property
@@ -75,16 +79,21 @@ class Forwards:
             isinstance(t, torch.Tensor) and t.requires_grad for t in given
         )
         stack.append((forward, calling()))
-        self.last = forward
+        before, self.last = self.last, forward
         run.begun += 1
-        found = [*run.findings.take_deferred(), *self.unused()]
+        self._aside = 0 if grad else self._aside + 1
+        if before is not None and _labels(before, forward):
+            run.findings.drop_deferred("eval")
+        found = self.unused()
+        if grad or self._aside > _LABELS:
+            found = [*run.findings.take_deferred(), *found]
         if grad:
             run.forwards += 1
             found += self._with_gradients(plan, forward)
         else:
             # a backward that follows shows that this was meant to train: wait for the next event
             verdicts = self._modes.evaluation(forward)
-            run.findings.deferred = [
+            run.findings.deferred += [
                 v.at(forward.where) if v.cause == "eval" else v for v in verdicts
             ]
         run.findings.emit(found, forward.where)
@@ -209,3 +218,19 @@ class Forwards:
         text = f"the graphs of {count} earlier forwards are still alive: something keeps them"
         advice = "keep `loss.item()` or `loss.detach()`, not the loss"
         return [Verdict("TL213", text, help=advice, cause="kept", line=self._kept[0].where)]
+
+
+def _labels(before: Forward, forward: Forward) -> bool:
+    """Whether a forward with gradients off made the targets of the one that begins.
+
+    Pseudo-labels (FixMatch, UDA) and the clean prediction of virtual adversarial training come from
+    the model in train mode, a few lines above the trained forward. An evaluation at the end of
+    the loop stands below it.
+    """
+    if before.grad or not forward.grad or not forward.root_train or before.step != forward.step:
+        return False
+    if before.where is None or forward.where is None or before.function != forward.function:
+        return False
+    file, _, line = before.where.rpartition(":")
+    other, _, below = forward.where.rpartition(":")
+    return file == other and int(line) < int(below)

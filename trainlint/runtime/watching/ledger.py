@@ -13,6 +13,7 @@ import torch
 
 from trainlint.runtime import patches
 from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.report import grouped
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.optimizers import Grads, Optimizers, OptimizerView
 from trainlint.runtime.watching.run import Run
@@ -148,6 +149,21 @@ class GradientLedger:
         alone = len(self._optimizers) == 1 and not self._run.fused and view.ref() is not None
         if view.cycles >= _CYCLES and not view.closure and alone:
             self._run.findings.emit([never_stepped()], view.wiped)
+
+    def idle(self) -> list[Verdict]:
+        """At the end: an optimizer that never stepped, while another did, on gradients of its own.
+
+        Not said before: a backbone's optimizer may begin after a warm-up.
+        """
+        stepped = {id(p) for v in self._optimizers if v.steps or v.attempts for p in v.own}
+        idle = [v for v in self._optimizers if not any(id(p) in stepped for p in v.own)]
+        lost = [v for v in idle if v.cycles >= _CYCLES and v.ref() is not None]
+        if not lost or self._run.fused:
+            return []
+        names = self._run.view.names(lost[0].own)
+        text = f"one of the optimizers never stepped: the gradients of {grouped(names)} are lost"
+        related = (f"{lost[0].last_wiped}: cleared here",) if lost[0].last_wiped else ()
+        return [Verdict("TL207", text, (), names, related=related, cause="idle")]
 
     def uncleared(self, view: OptimizerView) -> list[Verdict]:
         """A step on gradients of which the last step has used a part."""
