@@ -528,3 +528,26 @@ def test_a_module_compiled_in_place_is_judged_by_what_arrives() -> None:
             image_step(model, optimizer)
     assert run.report.steps == 3
     assert caught.value.violations[0].code == "TL101"
+
+
+def test_no_value_is_read_where_that_would_wait_for_a_device() -> None:
+    """Reading a value of a meta tensor raises: whatever a watch reads, it reads on the CPU."""
+    with torch.device("meta"):
+        model = lora(convnet(), task_type=None, target_modules=["head"])
+    optimizer = adamw(model, foreach=True)
+    x = torch.empty(8, 8, device="meta")
+    y = torch.empty(8, dtype=torch.long, device="meta")
+    with watch(model, optimizer) as run:
+        for step in range(60):
+            optimizer.zero_grad()
+            for _ in range(2):
+                (nn.functional.cross_entropy(model(x), y) / 2).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if step % 20 == 5:
+                model.eval()
+                with torch.no_grad():
+                    model(x)
+                model.train()
+    assert run.report.steps == 60
+    assert run.report.ok

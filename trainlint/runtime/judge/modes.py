@@ -196,23 +196,20 @@ def _harmless_eval(state: Observation, flags: _Flags, modes: Modes, whole: bool)
 
 def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:
     """Frozen weights beside running statistics that go on moving: `train()` undid an `eval()`."""
-    trains = any(p.requires_grad for _, p in state.parameters)
+    if not any(p.requires_grad for _, p in state.parameters):
+        return []
     wrong, lines = [], []
-    for position, (name, module) in enumerate(state.modules):
-        if not flags[position] or position in modes.keep_train or not trains:
+    for position in _norms_and_switched(state, modes):
+        name, module = state.modules[position]
+        if not flags[position] or position in modes.keep_train:
             continue
-        off = _undone(state, modes, name) if modes.switches else None
+        off = _undone(state, modes, name)
         if off is not None:
             wrong.append(name)
             lines.append(off)
         elif is_norm(module) and not state.has_adapters and position in state.sensitive:
-            own = list(module._parameters.values())
-            if (
-                own
-                and own[0] is not None
-                and not any(p.requires_grad for p in own if p is not None)
-                and not follows_a_twin(state, name)
-            ):
+            own = [p for p in module._parameters.values() if p is not None]
+            if own and not any(p.requires_grad for p in own) and not follows_a_twin(state, name):
                 wrong.append(name)
     if not wrong:
         return _norms_undone(state, flags, modes)
@@ -226,6 +223,15 @@ def _frozen_norm_in_train(state: Observation, flags: _Flags, modes: Modes) -> li
     related = tuple(dict.fromkeys(str(s) for pair in lines for s in pair))
     advice = "call `eval()` on the frozen part after each `model.train()`"
     return [Verdict("TL105", text, tuple(wrong), related=related, help=advice, cause="undone")]
+
+
+def _norms_and_switched(state: Observation, modes: Modes) -> list[int]:
+    """Positions of normalisation layers, and of what was switched by a call of its own."""
+    norms = {i for i in state.sensitive if is_norm(state.modules[i][1])}
+    if modes.switches:
+        switched = {s.module for s in modes.switches if not s.mode}
+        norms.update(i for i, (_, m) in enumerate(state.modules) if id(m) in switched)
+    return sorted(norms)
 
 
 def _norms_undone(state: Observation, flags: _Flags, modes: Modes) -> list[Verdict]:

@@ -98,11 +98,14 @@ def _scaled_to_zero(state: Observation) -> list[Verdict]:
 
 def _replaced(state: Observation) -> list[Verdict]:
     """Layers that PEFT targeted and that are no tuner layers any more."""
+    tuners = [(n, m) for n, m in state.modules if "targeted_module_names" in m.__dict__]
+    if not tuners or not state.layers:
+        return []
     held = {layer.name for layer in state.layers}
-    kinds = dict(state.modules)
+    kinds = {name for name, _ in state.modules}
     lost = []
-    for name, module in state.modules:
-        targets = module.__dict__.get("targeted_module_names")
+    for name, module in tuners:
+        targets = module.__dict__["targeted_module_names"]
         if not targets or not isinstance(targets, list):
             continue
         prefix = f"{name}.model." if "model" in module._modules else f"{name}."
@@ -112,7 +115,7 @@ def _replaced(state: Observation) -> list[Verdict]:
                 continue
             if not any(h.startswith(f"{full}.") for h in held):
                 lost.append(full)
-    if not lost or not state.layers:
+    if not lost:
         return []
     text = f"{grouped(lost)} carried an adapter and was replaced by a module without one"
     return [Verdict("TL417", text, tuple(lost), cause="replaced")]

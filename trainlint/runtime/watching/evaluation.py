@@ -33,13 +33,22 @@ class _Remembered:
 
     name: str
     now: Callable[[], object]
-    was: torch.Tensor
+    was: torch.Tensor | None
+    """A copy; None where comparing values would wait for a device."""
+    version: int = 0
 
     def moved(self) -> bool:
         now = self.now()
         if not isinstance(now, torch.Tensor):
             return False
+        if self.was is None:
+            return bool(now._version != self.version)
         return now.shape != self.was.shape or not torch.equal(now.detach(), self.was)
+
+
+def _remembered(name: str, now: Callable[[], object], value: torch.Tensor) -> _Remembered:
+    copy = value.detach().clone() if value.device.type == "cpu" else None
+    return _Remembered(name, now, copy, value._version)
 
 
 class EvaluationProbe:
@@ -111,13 +120,13 @@ def _remember(modules: list[tuple[str, nn.Module]]) -> list[_Remembered]:
         for key, value in module._buffers.items():
             if value is not None and key not in hidden and value.numel() <= _LARGE:
                 full = f"{name}.{key}".lstrip(".")
-                found.append(_Remembered(full, _same(value), value.detach().clone()))
+                found.append(_remembered(full, _same(value), value))
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, SpectralNorm) and _never_iterated(module, hook):
                 value = module.__dict__[hook.name]
                 full = f"{name}.{hook.name}".lstrip(".")
                 now = _attribute(module, hook.name)
-                found.append(_Remembered(full, now, value.detach().clone()))
+                found.append(_remembered(full, now, value))
     return found
 
 
@@ -134,7 +143,7 @@ def _never_iterated(module: nn.Module, hook: SpectralNorm) -> bool:
     u, v = module._buffers.get(f"{name}_u"), module._buffers.get(f"{name}_v")
     if not isinstance(weight, torch.Tensor) or original is None or u is None or v is None:
         return False
-    if weight.data_ptr() != original.data_ptr():
+    if weight.device.type != "cpu" or weight.data_ptr() != original.data_ptr():
         return False
     with torch.no_grad():
         image = hook.reshape_weight_to_matrix(original.detach()).t().mv(u)
