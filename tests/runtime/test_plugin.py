@@ -70,6 +70,9 @@ def test_nothing_is_left_after_it():
     result = _run(pytester)
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*TL101*train-in-eval-mode*"])
+    ours = [f"*trainlint{os.sep}runtime{os.sep}{name}.py:*" for name in ("watch", "patches")]
+    for frame in ours:  # the traceback is of the user's frames
+        result.stdout.no_fnmatch_line(frame)
 
 
 def test_the_option_watches_every_training_step_of_every_test(pytester: pytest.Pytester) -> None:

@@ -14,7 +14,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.runtime.tiny import adamw, convnet, image_step, images, lora, loss_of, tokens
+from tests.runtime.tiny import (
+    adamw,
+    convnet,
+    image_step,
+    images,
+    llama,
+    lora,
+    loss_of,
+    one_step,
+    tokens,
+)
 from trainlint.runtime import watch
 from trainlint.runtime.watch import Watch
 
@@ -247,6 +257,20 @@ def test_gradients_that_arrive_and_are_taken_away() -> None:
     assert run.report.violations == []
 
 
+def test_gradients_by_hand_in_place_of_those_stepped_on() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with _watch(model, optimizer) as run:
+        for step in range(4):
+            parameters = list(model.parameters())
+            found = torch.autograd.grad(_loss(model, step), parameters)
+            for parameter, grad in zip(parameters, found):
+                parameter.grad = grad
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+    assert _acting(run) == []
+
+
 def test_master_weights_in_another_precision() -> None:
     model = convnet()
     half = copy.deepcopy(model).bfloat16()
@@ -460,7 +484,16 @@ def test_it_is_seen_under_a_grad_scaler_too() -> None:
     assert _accumulate(one) == ["TL206"]
 
 
-@pytest.mark.parametrize("run_one", [_cleared_once, _probed, _of_each_task, _sharpness_aware])
+def _probed_once(model: nn.Module, optimizer: Any, step: int) -> None:
+    for part in range(3 if step == 1 else 1):
+        optimizer.zero_grad()
+        (_loss(model, 3 * step + part) / 3).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "run_one", [_cleared_once, _probed, _probed_once, _of_each_task, _sharpness_aware]
+)
 def test_backwards_without_a_step_of_their_own(run_one: Any) -> None:
     assert _accumulate(run_one) == []
 
@@ -561,6 +594,17 @@ def test_disable_adapter_as_a_statement(enter: bool, codes: list[str]) -> None:
         for step in range(3):
             _reference_step(model, optimizer, step, enter=enter)
     assert _acting(run) == codes
+
+
+def test_a_base_left_in_eval_is_told_from_its_adapters() -> None:
+    for rate, severity in ((0.0, "info"), (0.1, "warning")):
+        model = lora(llama(attention_dropout=rate).eval())
+        optimizer = adamw(model)
+        with _watch(model, optimizer) as run:
+            one_step(model, optimizer)
+        (found,) = run.report.violations
+        assert (found.code, found.severity) == ("TL107", severity)
+        assert "as `get_peft_model` leaves" in found.message
 
 
 def test_a_merged_adapter_under_a_loss_made_to_require_grad() -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn.modules import module as modules
 
-from trainlint.runtime.report import Violation
+from trainlint.runtime.report import HIDDEN, Violation
 from trainlint.runtime.watch import Action, Watch, watch
+
+__tracebackhide__ = HIDDEN
 
 
 class WatchEverything:

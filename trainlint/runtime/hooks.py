@@ -11,6 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from trainlint.runtime.report import HIDDEN
+
+__tracebackhide__ = HIDDEN
+
 
 class Listener(Protocol):
     """What is told of the model's forwards: a watch."""

@@ -24,7 +24,9 @@ from trainlint.runtime.judge.modes import Modes
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observation import Observation
 from trainlint.runtime.observe import observe
-from trainlint.runtime.report import Report, TrainingStateError
+from trainlint.runtime.report import HIDDEN, Report, TrainingStateError
+
+__tracebackhide__ = HIDDEN
 
 Codes = str | Iterable[str] | None
 

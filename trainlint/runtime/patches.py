@@ -22,6 +22,10 @@ from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as optimizers
 
+from trainlint.runtime.report import HIDDEN
+
+__tracebackhide__ = HIDDEN
+
 
 class Listener(Protocol):
     """What is told of each patched call: an open watch."""

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ class TrainingStateError(AssertionError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.violations,)
+
+
+HIDDEN = methodcaller("errisinstance", TrainingStateError)
+"""For `__tracebackhide__`: pytest shows the user's frames and leaves out ours, but for the last,
+in `watching/findings.py`: the last one is printed whole, and torch's would be a page."""
 
 
 @dataclass(slots=True)

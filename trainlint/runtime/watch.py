@@ -23,7 +23,7 @@ from trainlint.runtime.expect import Expect, Kept, check_model, check_optimizers
 from trainlint.runtime.judge.modes import Switch
 from trainlint.runtime.judge.verdict import Verdict
 from trainlint.runtime.observe import observe
-from trainlint.runtime.report import Report, grouped
+from trainlint.runtime.report import HIDDEN, Report, grouped
 from trainlint.runtime.source import caller, where
 from trainlint.runtime.watching import settings
 from trainlint.runtime.watching.backwards import Backwards
@@ -41,6 +41,8 @@ from trainlint.runtime.watching.settings import Action, Codes, Settings
 from trainlint.runtime.watching.steps import Steps
 from trainlint.runtime.watching.training import TrainingJudge
 from trainlint.runtime.wrappers import unwrap
+
+__tracebackhide__ = HIDDEN
 
 __all__ = ["Action", "TrainingStateWarning", "Watch", "watch"]
 

@@ -142,8 +142,13 @@ def _adapter_made(state: Observation) -> list[str]:
     """Name prefixes of modules that PEFT made: wrappers and adapter containers."""
     made = {f"{s.layer}.{s.kind}" if s.layer else s.kind for s in state.slots}
     for layer in state.layers:
-        others = (*getattr(layer.module, "other_param_names", ()), "lora_dropout")
-        made.update(f"{layer.name}.{kind}" for kind in others)
+        # also the containers that hold nothing here, as `lora_embedding_A` of a linear layer
+        kinds = (
+            *getattr(layer.module, "adapter_layer_names", ()),
+            *getattr(layer.module, "other_param_names", ()),
+            "lora_dropout",
+        )
+        made.update(f"{layer.name}.{kind}" for kind in kinds)
     return sorted(made)
 
 

@@ -10,6 +10,7 @@ from trainlint.runtime.judge import adapters
 from trainlint.runtime.judge.causes import is_root
 from trainlint.runtime.judge.checkpoint import checkpoint_cut
 from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.report import HIDDEN
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.forward import Forward
 from trainlint.runtime.watching.forwards import Forwards
@@ -17,6 +18,8 @@ from trainlint.runtime.watching.ledger import GradientLedger
 from trainlint.runtime.watching.modes import ModeJudge
 from trainlint.runtime.watching.run import Run
 from trainlint.runtime.watching.training import TrainingJudge
+
+__tracebackhide__ = HIDDEN
 
 
 class Backwards:

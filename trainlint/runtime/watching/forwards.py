@@ -11,6 +11,7 @@ from torch import nn
 
 from trainlint.runtime import hooks
 from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.report import HIDDEN
 from trainlint.runtime.source import calling, runs
 from trainlint.runtime.source import place as place_of
 from trainlint.runtime.watching.evaluation import EvaluationProbe
@@ -18,6 +19,8 @@ from trainlint.runtime.watching.forward import Forward
 from trainlint.runtime.watching.modes import ModeJudge
 from trainlint.runtime.watching.plan import Plan
 from trainlint.runtime.watching.run import Run
+
+__tracebackhide__ = HIDDEN
 
 _EVALUATES = ("eval", "valid", "predict", "infer")
 """How functions that evaluate are named: only beside a graph that nothing used."""

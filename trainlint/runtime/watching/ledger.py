@@ -13,10 +13,12 @@ import torch
 
 from trainlint.runtime import patches
 from trainlint.runtime.judge.verdict import Verdict
-from trainlint.runtime.report import grouped
+from trainlint.runtime.report import HIDDEN, grouped
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.optimizers import Grads, Optimizers, OptimizerView
 from trainlint.runtime.watching.run import Run
+
+__tracebackhide__ = HIDDEN
 
 _LOOKED = 64
 """So many of the clipped parameters tell whose they are."""

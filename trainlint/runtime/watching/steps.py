@@ -12,6 +12,7 @@ from trainlint.runtime import patches
 from trainlint.runtime.judge.causes import is_root
 from trainlint.runtime.judge.optimizers import held, moves_frozen
 from trainlint.runtime.judge.verdict import Verdict
+from trainlint.runtime.report import HIDDEN
 from trainlint.runtime.source import where
 from trainlint.runtime.watching.coverage import Coverage
 from trainlint.runtime.watching.forwards import Forwards
@@ -21,6 +22,8 @@ from trainlint.runtime.watching.model_view import CLOSE_STEPS
 from trainlint.runtime.watching.movement import Movement
 from trainlint.runtime.watching.optimizers import Grads, Optimizers, OptimizerView
 from trainlint.runtime.watching.run import Run
+
+__tracebackhide__ = HIDDEN
 
 _requires = attrgetter("requires_grad")
 
