@@ -228,6 +228,21 @@ def test_labels_that_the_model_makes_for_itself() -> None:
     assert _acting(run) == []
 
 
+def test_a_target_made_after_the_trained_forward() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with _watch(model, optimizer) as run:
+        for step in range(3):
+            x, _ = images(step)
+            optimizer.zero_grad()
+            out = model(x)
+            with torch.no_grad():
+                wanted = model(x + 0.1)
+            F.mse_loss(out, wanted).backward()
+            optimizer.step()
+    assert _acting(run) == []
+
+
 def test_an_evaluation_below_the_step_in_the_same_function() -> None:
     model = convnet()
     optimizer = adamw(model)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as modules
 
+from trainlint.runtime import patches
 from trainlint.runtime.report import HIDDEN, Violation
 from trainlint.runtime.watch import Action, Watch, watch
 
@@ -53,29 +54,42 @@ class WatchEverything:
         ]
         return self
 
-    def _begins(self, module: nn.Module, args: object) -> None:
+    def _begins(self, module: nn.Module, args: tuple[object, ...]) -> None:
         if torch.compiler.is_compiling():
             return
         depth = getattr(self._local, "depth", 0)
         self._local.depth = depth + 1
-        if depth == 0:
-            self._open(module)
+        if depth == 0 and not patches.local.backward:  # there a checkpoint recomputes its part
+            self._open(module, args)
 
     def _ends(self, module: nn.Module, args: object, output: object) -> None:
         if not torch.compiler.is_compiling():
             self._local.depth = max(0, getattr(self._local, "depth", 0) - 1)
 
-    def _open(self, module: nn.Module) -> None:
+    def _open(self, module: nn.Module, args: tuple[object, ...]) -> None:
         known = self._watches.get(id(module))
         if known is not None and known[0]() is module:
             return
-        if next(module.parameters(), None) is None:
+        if next(module.parameters(), None) is None or self._is_part(module):
             return
+        for inner in module.modules():
+            self._close_part(inner)
         opened = watch(module, **self._options)
         opened.only_training = True
         opened.__enter__()
         self._watches[id(module)] = (weakref.ref(module), opened)
-        opened.on_forward(module)  # its own hook was registered too late for this call
+        opened.on_forward(module, args)  # its own hook was registered too late for this call
+
+    def _is_part(self, module: nn.Module) -> bool:
+        """Whether it lies inside a model that is watched: `generate()` calls the base alone."""
+        roots = [root for ref, _ in self._watches.values() if (root := ref()) is not None]
+        return any(module is inner for root in roots for inner in root.modules())
+
+    def _close_part(self, inner: nn.Module) -> None:
+        """The model around it is watched from now on."""
+        known = self._watches.get(id(inner))
+        if known is not None and known[0]() is inner:
+            known[1].close()
 
     def __exit__(
         self,

@@ -172,7 +172,7 @@ class Watch:
     def _finish(self) -> None:
         if self._findings is None:
             return
-        found = self._findings.take_deferred()
+        found = [*self._findings.lent, *self._findings.take_deferred()]
         if self._parts is not None:
             found += self._parts.last_words()
         self._findings.emit(found, None)

@@ -51,10 +51,13 @@ class Backwards:
             return
         if not any(t.requires_grad for t in losses):
             return
-        self._say(deferred)
         ours = self._forwards.leading_to(losses)
         if not ours:
+            self._say(self._run.findings.lend(deferred))
             return
+        findings.lent.clear()
+        # forwards without gradients since the trained one served it, as a target made late
+        self._say([v for v in deferred if v.cause != "eval"])
         found = self._judge(ours)
         self._run.for_inputs = any(f.wanted for f in ours)
         if found:

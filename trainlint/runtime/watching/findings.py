@@ -12,6 +12,8 @@ from trainlint.runtime.report import Report, TrainingStateError, Violation
 from trainlint.runtime.watching.settings import Settings
 
 logger = logging.getLogger("trainlint")
+_LENT = 24
+"""So many backwards of another network wait for the next of ours: a critic mostly takes 5 steps."""
 
 
 class TrainingStateWarning(UserWarning):
@@ -25,6 +27,8 @@ class Findings:
         self.report = Report()
         self.deferred: list[Verdict] = []
         """Verdicts that the next event will confirm, or take back."""
+        self.lent: list[Verdict] = []
+        """On forwards whose output went into the training of another network."""
         self._settings = settings
         self._before_raise = before_raise
         self._seen: set[object] = set()
@@ -34,6 +38,19 @@ class Findings:
     def take_deferred(self) -> list[Verdict]:
         """What was deferred, confirmed; nothing waits any more."""
         found, self.deferred = self.deferred, []
+        return found
+
+    def lend(self, deferred: list[Verdict]) -> list[Verdict]:
+        """Another network's backward follows: what is to be said now.
+
+        A generator in train mode makes samples for its critic with gradients off, and is trained
+        again after that. Features for a probe look the same, and are said after a while.
+        """
+        waits = [v for v in deferred if v.code == "TL102"]
+        self.lent += waits
+        found = [v for v in deferred if v not in waits]
+        if len(self.lent) > _LENT:
+            found, self.lent = [*found, *self.lent], []
         return found
 
     def drop_deferred(self, cause: str) -> None:

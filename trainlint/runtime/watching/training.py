@@ -67,7 +67,8 @@ class TrainingJudge:
     def _verdicts(self, state: Observation) -> list[Verdict]:
         found = unmet(self._run.settings.expect, state, training=True)
         found += adapters.judge(state, training=True)
-        if not state.trainable() and not any(is_root(v) for v in found):
+        alone = not self._run.only_training  # else it is a part: a critic in the maker's turn
+        if alone and not state.trainable() and not any(is_root(v) for v in found):
             names = tuple(n for n, _ in state.parameters)
             text = (
                 f"all {len(names)} parameters are frozen; the loss requires grad only because the "
