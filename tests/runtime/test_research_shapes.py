@@ -6,6 +6,7 @@ Each was first answered wrongly by a watch that had not seen its shape.
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -620,6 +621,20 @@ def test_a_base_left_in_eval_is_told_from_its_adapters() -> None:
         (found,) = run.report.violations
         assert (found.code, found.severity) == ("TL107", severity)
         assert "as `get_peft_model` leaves" in found.message
+
+
+@pytest.mark.parametrize(("first", "code"), [(True, "TL303"), (False, "TL301")])
+def test_what_was_built_first_is_known_after_collections_too(first: bool, code: str) -> None:
+    base = llama()
+    early = torch.optim.AdamW(base.parameters())
+    model = lora(base)
+    late = torch.optim.AdamW([p for p in model.parameters() if not p.requires_grad])
+    optimizer = early if first else late
+    for generation in (0, 1, 2):
+        gc.collect(generation)
+    with _watch(model, optimizer) as run:
+        one_step(model, optimizer)
+    assert _acting(run) == [code]
 
 
 def test_a_merged_adapter_under_a_loss_made_to_require_grad() -> None:

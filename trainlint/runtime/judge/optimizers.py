@@ -167,11 +167,15 @@ def _built_before(
     state: Observation,
     optimizers: Sequence[Held],
 ) -> bool | None:
-    """Whether the optimizer is older than the adapters; None if that cannot be told."""
-    layer = next((x.module for x in state.layers), state.peft)
-    if layer is None:
+    """Whether the optimizer is older than the adapters; None if that cannot be told.
+
+    The PeftModel is asked first: like the optimizer it is held by the user's own variables. What
+    only other objects hold, as a layer, a collection may put behind them.
+    """
+    made = state.peft if state.peft is not None else next((x.module for x in state.layers), None)
+    if made is None:
         return None
-    return _created_before(optimizers[0].optimizer, layer)
+    return _created_before(optimizers[0].optimizer, made)
 
 
 def _created_before(optimizer: Any, thing: object) -> bool | None:

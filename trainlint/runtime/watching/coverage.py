@@ -68,8 +68,7 @@ class Coverage:
         more = [h for h in (verdicts.held(o, state) for o in others) if h.inside]
         if not more:
             return found
-        again = verdicts.coverage(state, [*holders, *more], graded=True)
-        return [v for v in again if not is_root(v)]
+        return verdicts.coverage(state, [*holders, *more], graded=True)
 
     def _loose_gradients(self, plan: Plan) -> bool:
         """Whether more than the optimizers hold has a gradient."""
