@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +24,8 @@ def main() -> None:
         "Each fault is injected into a two-layer Llama with that adapter; the cell is the code\n"
         "that the run reports (`-`: the fault does not apply to the type). `healthy` is a run of\n"
         "20 steps with an evaluation in between, saving, loading and merging at the end. Made by\n"
-        f"`scripts/peft_table.py` with peft {_version('peft')} and torch {torch.__version__}.\n"
+        f"`scripts/peft_table.py` with peft {_version('peft')} and torch {torch.__version__},\n"
+        f"{date.today().isoformat()}.\n"
     )
     print("| type | healthy | " + " | ".join(FAULTS) + " |")
     print("| --- " * (len(FAULTS) + 2) + "|")
