@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -940,7 +940,26 @@ class Training:
                 module = state.module(part)
                 if module is not None:
                     missing.extend(self._missing(part, module, made, mine, state))
+            missing.extend(self._came_late(made, mine, state))
         return tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale))
+
+    def _came_late(
+        self, made: Forward, mine: list[ParameterSource], state: State
+    ) -> Iterator[ParameterGap]:
+        """A part that is called by itself and came to its whole when the whole was taken."""
+        held = {source.oid for source in mine}
+        if held & set(self.models.reach(made.oid, state)):
+            return
+        if self.models.share(made.oid, state).share is Share.NONE:
+            return
+        wholes = dict.fromkeys(p for oid in held for p in self.models.reach(oid, state))
+        changes = {c for p in wholes if (m := state.module(p)) is not None for c in m.changes}
+        for change in sorted(changes, key=lambda c: str(c.key)):
+            if change.part is None or any(change.key in s.changes for s in mine):
+                continue
+            new = self.models.reach(change.part, state)
+            if made.oid in new and not held & set(new):
+                yield ParameterGap(made.facts.name, change.what, change.cause, change.origin)
 
     def _missing(
         self,
