@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainlint.config import Finder, Settings
+from trainlint.config import ConfigError, Finder, Settings
 from trainlint.core.digest import blake2b
 from trainlint.syntax.source import Stamp, UnreadableSource, read
 
@@ -422,6 +422,20 @@ class _Importers(NamedTuple):
     complete: bool
 
 
+class _Forgiving(Finder):
+    """For folders that nobody asked to check: a broken configuration there counts as none."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+
+    def settings_for(self, folder: str) -> Settings:
+        try:
+            return self._finder.settings_for(folder)
+        except ConfigError:
+            parent = os.path.dirname(folder)
+            return self.settings_for(parent) if parent != folder else Settings(folder)
+
+
 class Neighbourhood:
     """What a check may ask about the rest of the project."""
 
@@ -516,7 +530,8 @@ class Neighbourhood:
 
     def _project_files(self, root: str) -> list[str]:
         if root not in self._files:
-            found = (target.path for target in _below(root, Settings(root), self._how, []))
+            how = self._how._replace(finder=_Forgiving(self._how.finder))
+            found = (target.path for target in _below(root, Settings(root), how, []))
             self._files[root] = sorted(found)
         return self._files[root]
 

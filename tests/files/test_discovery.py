@@ -194,3 +194,15 @@ def test_a_folder_without_permission_is_reported_and_the_others_checked() -> Non
     assert "b.py:1:5: TL001" in ran.stdout
     assert "closed:1:1: TL002 the folder cannot be read: permission denied" in ran.stdout
     assert ran.returncode == 1
+
+
+def test_a_broken_configuration_beside_what_is_checked_harms_nothing(project) -> None:
+    """What a file is called from is looked for in the whole project."""
+    project.write("pyproject.toml")
+    project.write("other/trainlint.toml", "seelct = []\n")
+    project.write("other/caller.py", "from train import fit\n")
+    project.write("train.py", "def fit(model):\n    model.train()\n    model(x).backward()\n")
+    checked = project.check("train.py")
+    assert checked.status == 0
+    assert "internal" not in checked.err
+    assert project.check(".").status == 2
