@@ -27,12 +27,19 @@ _KEEPS = re.compile(
     | (early_?)?stopp(er|ing) | early_?stop
     | (update_)?ema(?=_|$)
     | (soft|hard|polyak|momentum)_update | (update|sync)_(the_)?target
+    | (is|has)_                           # is_parallel
     """,
     re.VERBOSE,
 )
 _RUNS = re.compile(
     r"""sampl|imag|pic|fig|plot|grid|vis|result|output|pred|exampl|generat|demo|attention|embed
     | test|eval|valid|train|infer|freez|mode(?!l) | score|metric|accura|loss
+    """,
+    re.VERBOSE,
+)
+_UNWRAPS = re.compile(
+    r"""(maybe_)?(de|un)_?(parallel|wrap)\w* | (remove|strip)_(ddp|dp|parallel|wrapper)\w*
+    | get_(raw|bare|inner|core|unwrapped)_(model|module|net|network)
     """,
     re.VERBOSE,
 )
@@ -49,6 +56,11 @@ def keeps_books(function: ir.Expr) -> bool:
     *owners, name = ir.spelled(function).split(".")
     owner = owners[-1] if name in _GENERAL and owners else ""
     return _says_so(name) or _says_so(owner)
+
+
+def unwraps(function: ir.Expr) -> bool:
+    """Whether its name says that it gives back the model that it gets: `de_parallel(model)`."""
+    return _UNWRAPS.fullmatch(_words(ir.spelled(function).rsplit(".", 1)[-1])) is not None
 
 
 def made_to(oid: ObjectId) -> bool:

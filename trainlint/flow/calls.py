@@ -18,7 +18,7 @@ from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.attributes import decorator_names
-from trainlint.flow.bookkeeping import keeps_books, made_to
+from trainlint.flow.bookkeeping import keeps_books, made_to, unwraps
 from trainlint.flow.frames import MAX_DEPTH, Frame
 from trainlint.flow.ir import spelled
 from trainlint.flow.models import MADE
@@ -364,6 +364,10 @@ class Calls:
         self, arguments: Arguments, state: State, frame: Frame, node: ir.Node, havoc: bool = True
     ) -> Evaluated:
         """Nothing is known of the function: what it got is unknown, its result derived."""
+        if havoc and isinstance(node, ir.Call) and unwraps(node.func):
+            inside = [v for v in arguments.positional if isinstance(v, Ref)]
+            if len(inside) == 1 and state.module(inside[0].oid) is not None:
+                return [(state, inside[0])]
         if havoc and not (isinstance(node, ir.Call) and keeps_books(node.func)):
             trains = isinstance(node, ir.Call) and _TRAINS_NAME.search(spelled(node.func))
             for value in arguments.values:
