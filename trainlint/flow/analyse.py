@@ -18,7 +18,7 @@ from trainlint.core.facts import Certainty, Mode
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
-from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS, BudgetExceeded, Frame
+from trainlint.flow.frames import MAX_DEPTH, MAX_STEPS, PATIENCE, BudgetExceeded, Frame
 from trainlint.flow.hooked import trainable
 from trainlint.flow.interpret import Interpreter
 from trainlint.flow.numbering import NUMBERS
@@ -119,7 +119,8 @@ class Entries:
 
     def everything(self) -> None:
         """The module's top level, then what it did not reach."""
-        self._root(self._top_level)
+        # A script may well prepare its data for long before it trains, or only evaluate.
+        self._root(self._top_level, patience=MAX_STEPS // 2)
         for statement in self.info.bindings.values():
             if isinstance(statement, ir.Class):
                 self._class(self.info.class_info(statement))
@@ -129,7 +130,12 @@ class Entries:
         for function in sorted(functions, key=lambda f: f.name in mentioned):
             self._function(Func(function, self.info))
 
-    def _root(self, *starts: Callable[[Interpreter], None], max_depth: int = MAX_DEPTH) -> None:
+    def _root(
+        self,
+        *starts: Callable[[Interpreter], None],
+        max_depth: int = MAX_DEPTH,
+        patience: int = PATIENCE,
+    ) -> None:
         """Run the entries of one object, each from the same beginning, and judge them together."""
         if self.steps_left <= 0:
             return
@@ -139,7 +145,7 @@ class Entries:
         run.max_depth = max_depth
         complete = True
         for start in starts:
-            run.allow(min(MAX_STEPS, self.steps_left))
+            run.allow(min(MAX_STEPS, self.steps_left), patience)
             before = run.steps
             try:
                 start(run)

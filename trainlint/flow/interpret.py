@@ -227,11 +227,11 @@ class Interpreter:
         for value in (*state.vars.values(), *state.attrs.values()):
             self.escapes.escape(value, state, dropped=True)
 
-    def allow(self, steps: int) -> None:
-        """Begin another entry, with a budget of its own."""
+    def allow(self, steps: int, patience: int = PATIENCE) -> None:
+        """Begin another entry with a budget of its own, cut short where no event shows itself."""
         self.began = self.steps
         self.allowed = self.steps + steps
-        self.max_steps = min(self.allowed, self.steps + PATIENCE)
+        self.max_steps = min(self.allowed, self.steps + patience)
         self.heard = self.recorder.raised
 
     def take_step(self) -> None:
