@@ -149,6 +149,10 @@ def test_what_else_may_be_in_a_variable_is_not_told(text: str) -> None:
         ("import a.b as c, d", "c", ("a.b", None)),
         ("import a.b as c, d", "d", ("d", None)),
         ("if x:\n    from a import b", "b", ("a", "b")),
+        ("from .import b", "b", (".", "b")),
+        ("from.a import b", "b", (".a", "b")),
+        ("from a import (\n    b as\n    c)", "c", ("a", "b")),
+        ("from importlib import b", "b", ("importlib", "b")),
     ],
 )
 def test_imports_say_where_a_name_comes_from(

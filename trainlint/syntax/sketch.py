@@ -29,9 +29,12 @@ _ASSIGNED = re.compile(
 )
 _DECORATES = re.compile(r"@[ \t]*(\w+)")
 _FROM = re.compile(
-    r"(?:^|[:;])[ \t]*from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n;]*))", re.MULTILINE
+    r"(?:^|[:;])[ \t]*from(?:[ \t]+|(?=\.))([.\w]+?)(?:[ \t]+|(?<=\.))import\b[ \t]*"
+    r"(?:\(([^)]*)\)|([^\n;]*))",
+    re.MULTILINE,
 )
 _IMPORT = re.compile(r"(?:^|[:;])[ \t]*import[ \t]+([^\n;]*)", re.MULTILINE)
+_AS = re.compile(r"\s+as\s+")
 _ALL = re.compile(r"^__all__\s*=\s*[\[(]([^\])]*)[\])][ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(r"""["'](\w+)["']""")
 
@@ -73,17 +76,23 @@ def _imports(code: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
     """By the name that it is bound to: the module, and the name in it."""
     for module, inside, plain in _FROM.findall(code):
         for part in (inside or plain).split(","):
-            name, _, bound = part.strip(" \t\n()").partition(" as ")
+            name, bound = _renamed(part.strip(" \t\n()"))
             if name:
-                yield intern((bound or name).strip()), (intern(module), intern(name.strip()))
+                yield bound or name, (intern(module), name)
     for parts in _IMPORT.findall(code):
         for part in parts.split(","):
-            module, _, bound = part.strip().partition(" as ")
+            module, bound = _renamed(part.strip())
             if bound:
-                yield intern(bound.strip()), (intern(module.strip()), None)
+                yield bound, (module, None)
             elif module:
                 root = intern(module.split(".")[0])
                 yield root, (root, None)
+
+
+def _renamed(part: str) -> tuple[str, str]:
+    """What is imported, and what it is called instead, if anything."""
+    name, *bound = _AS.split(part, maxsplit=1)
+    return intern(name.strip()), intern(bound[0].strip() if bound else "")
 
 
 def _assigned(code: str) -> Iterator[tuple[str, str]]:
