@@ -31,12 +31,13 @@ _KEEPS = re.compile(
     """,
     re.VERBOSE,
 )
-_RUNS = re.compile(
-    r"""sampl|imag|pic|fig|plot|grid|vis|result|output|pred|exampl|generat|demo|attention|embed
-    | test|eval|valid|train|infer|freez|mode(?!l) | score|metric|accura|loss
-    """,
-    re.VERBOSE,
+_DRAWS = re.compile(
+    r"sampl|imag|pic|fig|plot|grid|vis|result|output|pred|exampl|generat|demo|attention|embed"
 )
+_RUNS = re.compile(
+    rf"{_DRAWS.pattern}|test|eval|valid|train|infer|freez|mode(?!l)|score|metric|accura|loss"
+)
+_LOGGER = re.compile(r"(^|_)(logger|writer|tracker|recorder)$")
 _UNWRAPS = re.compile(
     r"""(maybe_)?(de|un)_?(parallel|wrap)\w* | (remove|strip)_(ddp|dp|parallel|wrapper)\w*
     | get_(raw|bare|inner|core|unwrapped)_(model|module|net|network)
@@ -54,8 +55,12 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 def keeps_books(function: ir.Expr) -> bool:
     """Whether the name of a function that is not here says that it changes no training state."""
     *owners, name = ir.spelled(function).split(".")
-    owner = owners[-1] if name in _GENERAL and owners else ""
-    return _says_so(name) or _says_so(owner)
+    owner = owners[-1] if owners else ""
+    if name in _GENERAL and _says_so(owner):
+        return True
+    # `logger.log_validation(loss, model)` logs what an evaluation gave; a function might run one.
+    runs = _DRAWS if _LOGGER.search(_words(owner)) else _RUNS
+    return _says_so(name, runs)
 
 
 def unwraps(function: ir.Expr) -> bool:
@@ -78,6 +83,6 @@ def _words(name: str) -> str:
     return _HUMP.sub("_", name).lower().strip("_")
 
 
-def _says_so(name: str) -> bool:
+def _says_so(name: str, runs: re.Pattern[str] = _RUNS) -> bool:
     words = _words(name)
-    return _KEEPS.match(words) is not None and _RUNS.search(words) is None
+    return _KEEPS.match(words) is not None and runs.search(words) is None
