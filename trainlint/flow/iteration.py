@@ -14,6 +14,7 @@ from trainlint.flow.frames import (
     Out,
 )
 from trainlint.flow.ir import spelled
+from trainlint.flow.part_walks import part_walk
 from trainlint.flow.state import (
     State,
 )
@@ -63,6 +64,7 @@ class Iteration:
 
         parts = self.run.collections.is_part(element)
         loop.repeats = not parts
+        walked = part_walk(self.run, s, iterable, state) if parts else None
 
         def enter(st: State) -> list[State]:
             first = loop.round == 1 and not parts
@@ -83,6 +85,8 @@ class Iteration:
             self.run.part_items.remove(item)
         else:
             out = self.rounds_of(loop, [state], s.body, frame, enter, None)
+        if walked is not None:
+            walked.done(out.on)
         return self._loop_else(s.orelse, out, frame)
 
     def forget_item(self, state: State, oid: ObjectId) -> None:
