@@ -319,14 +319,29 @@ def test_an_earlier_models_optimizer_with_gradients_left() -> None:
     assert _acting(run) == ["TL304"]
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_given_optimizer_of_an_earlier_model_is_no_optimizer_of_an_image(left: bool) -> None:
+    earlier = convnet()
+    optimizer = adamw(earlier)
+    if left:
+        _loss(earlier).backward()
+    model = convnet()
+    with _watch(model, optimizer) as run:
+        model.zero_grad()
+        _loss(model).backward()
+        optimizer.step()
+    assert _acting(run) == ["TL304"]
+
+
+@pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(("cleared", "codes"), [(True, []), (False, ["TL308"])])
 def test_an_image_optimised_through_a_network_that_is_not_frozen(
-    cleared: bool, codes: list[str]
+    cleared: bool, codes: list[str], given: bool
 ) -> None:
     model = convnet().eval()
     image = torch.randn(2, 8, requires_grad=True)
     optimizer = torch.optim.Adam([image], lr=0.05)
-    with _watch(model) as run:
+    with _watch(model, optimizer if given else None) as run:
         for _ in range(4):
             optimizer.zero_grad()
             if cleared:

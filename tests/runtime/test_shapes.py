@@ -78,15 +78,34 @@ def test_adversarial_training_by_backward(mode: bool) -> None:
     assert _acting(run) == []
 
 
-def test_an_image_optimised_through_a_frozen_network() -> None:
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("make", [torch.Tensor.requires_grad_, nn.Parameter])
+def test_an_image_optimised_through_a_frozen_network(make: Any, given: bool) -> None:
     network = convnet().eval().requires_grad_(False)
-    image = torch.randn(2, 8, requires_grad=True)
+    image = make(torch.randn(2, 8))
     optimizer = torch.optim.Adam([image], lr=0.05)
-    with _watch(network) as run:
+    with _watch(network, optimizer if given else None) as run:
         for _ in range(4):
             optimizer.zero_grad()
             network(image).square().mean().backward()
             optimizer.step()
+    assert _acting(run) == []
+
+
+def test_an_image_optimised_by_a_closure() -> None:
+    network = convnet().eval().requires_grad_(False)
+    image = torch.randn(2, 8, requires_grad=True)
+    optimizer = torch.optim.LBFGS([image], max_iter=3)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = network(image).square().mean()
+        loss.backward()
+        return loss
+
+    with _watch(network, optimizer) as run:
+        for _ in range(3):
+            optimizer.step(closure)
     assert _acting(run) == []
 
 
@@ -133,6 +152,19 @@ def test_what_was_taken_back_is_judged_again() -> None:
         loss_of(model).backward()
         optimizer.step()
     assert _acting(run) == ["TL404"]
+
+
+def test_frozen_weights_that_move_are_not_called_harmless_too() -> None:
+    model = convnet()
+    optimizer = adamw(model)
+    with _watch(model, optimizer) as run:
+        image_step(model, optimizer)
+        optimizer.zero_grad(set_to_none=False)
+        model.head.weight.requires_grad_(False)
+        x, y = images(1)
+        _loss(model, x, y).backward()
+        optimizer.step()
+    assert [v.code for v in run.report.violations] == ["TL305"]
 
 
 # --- gradients taken aside, or put there by hand ------------------------------------------------

@@ -17,6 +17,7 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "TL206": frozenset({"TL207", "TL212", "TL701"}),
     "TL207": frozenset({"TL206", "TL212", "TL701"}),
     "TL212": frozenset({"TL207", "TL701"}),
+    "TL305": frozenset({"TL302"}),
     "TL406": frozenset({"TL416"}),
     "TL409": frozenset({"TL102"}),
     "TL410": frozenset({"TL416"}),

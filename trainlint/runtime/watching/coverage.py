@@ -75,6 +75,21 @@ class Coverage:
         held = {id(p) for view in self._optimizers for p in view.own}
         return any(p.grad is not None and id(p) not in held for p in plan.parameters)
 
+    def trains_something_else(self, view: OptimizerView) -> bool:
+        """Whether an optimizer given to the watch trains an image or a prompt through the model.
+
+        Its tensors have gradients, none is the model's and none has the form of a weight of the
+        model: an optimizer of an earlier model would share them.
+        """
+        plan, optimizer = self._run.view.plan, view.ref()
+        if view.own or plan is None or optimizer is None or self._optimizers.hold_some():
+            return False
+        tensors = parameters_of(optimizer)
+        if not any(p.grad is not None for p in tensors):
+            return False
+        shapes = {tuple(p.shape) for p in plan.parameters if p.dim() > 1}
+        return not any(tuple(p.shape) in shapes for p in tensors)
+
     def stranger(self, optimizer: Any, threads: Collection[int]) -> list[Verdict]:
         """An optimizer that holds nothing of ours steps after our backward: whose is it."""
         run = self._run

@@ -113,6 +113,18 @@ class Optimizers:
         """Whether it is known to hold nothing of the model."""
         return id(optimizer) in self._strangers
 
+    def hold_some(self) -> bool:
+        """Whether any of them holds parameters of the model, frozen ones included."""
+        ids = self._run.view.ids()
+        return any(id(p) in ids for o in self.alive() for p in parameters_of(o))
+
+    def dismiss(self, optimizer: Any) -> None:
+        """It was given, and turned out to train something else."""
+        self._given = [ref for ref in self._given if ref() is not optimizer]
+        if self._views.pop(id(optimizer), None) is not None:
+            self._strangers.add(id(optimizer))
+        self._run.optimized = bool(self._views)
+
     def view(self, optimizer: Any) -> OptimizerView | None:
         """The view of an optimizer, if it is one of ours."""
         known = self._views.get(id(optimizer))

@@ -46,7 +46,7 @@ class Steps:
 
     def before(self, optimizer: Any, args: Any, kwargs: Any, threads: Collection[int]) -> None:
         """An optimizer is about to step; `threads` are those in which the model runs."""
-        view = self._optimizers.view(optimizer)
+        view = self._ours(self._optimizers.view(optimizer), optimizer)
         if view is None:
             self._say(self._coverage.stranger(optimizer, threads))
             return
@@ -59,7 +59,8 @@ class Steps:
 
     def after(self, optimizer: Any) -> None:
         """An optimizer stepped."""
-        run, view = self._run, self._optimizers.known(optimizer)
+        # a closure's gradients are there only now
+        run, view = self._run, self._ours(self._optimizers.known(optimizer), optimizer)
         if view is None:
             return
         view.steps += 1
@@ -79,6 +80,13 @@ class Steps:
         run.forwards = 0
         run.cut = None
         run.look_again = run.steps % run.settings.every == 0
+
+    def _ours(self, view: OptimizerView | None, optimizer: Any) -> OptimizerView | None:
+        """The same view, unless the optimizer was given and trains something else."""
+        if view is None or not self._coverage.trains_something_else(view):
+            return view
+        self._optimizers.dismiss(optimizer)
+        return None
 
     def _judge(self, view: OptimizerView, optimizer: Any) -> None:
         run = self._run
