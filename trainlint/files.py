@@ -403,9 +403,7 @@ SETTLED = 2_000_000_000
 
 _MAX_INDEXED_FILES = 5000
 _MAX_INDEXED_BYTES = 100_000_000
-_IMPORTS = re.compile(
-    rb"from[ \t]+([.\w]+)[ \t]+import[ \t]*(?:\(([^)]*)\)|([^\n#;]*))|import[ \t]+([^\n#;(]*)"
-)
+_IMPORT = re.compile(rb"import\b[ \t]*(?:\(([^)]*)\)|([^\n#;(]*))")
 _WORD = re.compile(rb"\w+")
 _NO_NAME = bytes(
     byte if byte > 127 or chr(byte).isalnum() or byte == ord("_") else ord(" ")
@@ -536,6 +534,18 @@ class Neighbourhood:
         return self._files[root]
 
 
+def _imported(data: bytes) -> set[bytes]:
+    """Each single name in the import statements of a file."""
+    found: set[bytes] = set()
+    for statement in _IMPORT.finditer(data):
+        before = data[data.rfind(b"\n", 0, statement.start()) + 1 : statement.start()]
+        _, origin, module = before.rpartition(b"from")
+        found.update(_WORD.findall(statement[1] or statement[2]))
+        if origin:
+            found.update(_WORD.findall(module))
+    return found
+
+
 def _bytes_of(path: str) -> bytes:
     try:
         return read(path).data
@@ -563,9 +573,6 @@ def _importers(files: list[str]) -> _Importers:
         budget -= len(data)
         if budget < 0:
             return _Importers(names, complete=False)
-        found = {
-            word for parts in _IMPORTS.findall(data) for word in _WORD.findall(b" ".join(parts))
-        }
-        for word in found:
+        for word in _imported(data):
             names.setdefault(word, []).append(path)
     return _Importers(names, complete=True)
