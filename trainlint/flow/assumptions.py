@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
+from trainlint.flow.values import Const
+
 Assumptions = Mapping[Hashable, bool]
 
 
@@ -21,13 +23,14 @@ def agreed(first: Assumptions, second: Assumptions) -> dict[Hashable, bool]:
 
 
 def _add_implied(both: dict[Hashable, bool], mine: Assumptions, theirs: Assumptions) -> None:
-    equal = {k[1]: k for k, held in theirs.items() if held and _is_equality(k)}  # type: ignore[index]
+    equal = {k[1]: k for k, held in theirs.items() if held and is_equality(k)}  # type: ignore[index]
     if not equal:
         return
     for key, held in mine.items():
-        if not held and _is_equality(key) and equal.get(key[1], key) != key:  # type: ignore[index]
+        if not held and is_equality(key) and equal.get(key[1], key) != key:  # type: ignore[index]
             both[key] = False
 
 
-def _is_equality(key: Hashable) -> bool:
-    return type(key) is tuple and len(key) == 3 and key[0] == "eq"
+def is_equality(key: Hashable) -> bool:
+    """With a constant: what is equal to one variable may be equal to another too."""
+    return type(key) is tuple and len(key) == 3 and key[0] == "eq" and isinstance(key[2], Const)

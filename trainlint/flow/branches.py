@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 from trainlint.flow import ir
+from trainlint.flow.assumptions import is_equality
 from trainlint.flow.choices import Choices
 from trainlint.flow.frames import (
     Frame,
@@ -203,12 +204,10 @@ class Branches:
                 return state.assumed.get(("eq", value, NONE)) is True
             case ("eq", value, const) if const == NONE and state.assumed.get(("truth", value)):
                 return True
-            case ("eq", *_):
-                pass
-            case _:
+            case _ if not is_equality(key):
                 return False
         return any(
-            held and isinstance(k, tuple) and k[:2] == key[:2] and k[:1] == ("eq",) and k != key
+            held and is_equality(k) and k[1] == key[1] and k != key  # type: ignore[index]
             for k, held in state.assumed.items()
         )
 
