@@ -78,11 +78,19 @@ def everywhere(tree: Tree) -> dict[int, Location]:
     return locate(tree, range(len(tree.nodes)))
 
 
+def one_by_one(tree: Tree) -> dict[int, Location]:
+    """The places of up to 200 nodes, each asked for alone, so that little code is generated."""
+    step = len(tree.nodes) // 200 + 1
+    return {i: p for n in range(0, len(tree.nodes), step) for i, p in locate(tree, [n]).items()}
+
+
 def assert_as_position_provider(source: str) -> None:
     """Compare every numbered node's range with libcst's own."""
     tree = tree_of(source)
+    together = everywhere(tree)
+    assert one_by_one(tree).items() <= together.items()
     expected = MetadataWrapper(tree.module, unsafe_skip_copy=True).resolve(PositionProvider)
-    for index, (span, _) in everywhere(tree).items():
+    for index, (span, _) in together.items():
         wanted = expected[tree.nodes[index]]
         start, end = wanted.start, wanted.end
         assert span == Span(
@@ -210,6 +218,20 @@ def test_statement_is_the_line_or_the_header(word: str, statement: str) -> None:
         """
     )
     assert statement_text(source, word) == statement
+
+
+def test_a_part_of_the_file_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One finding in a long file does not cost the generation of all its code."""
+    tree = tree_of(_PROGRAM + "def train(model):\n    model.eval()\n")
+    monkeypatch.setattr(libcst.Module, "_codegen", None)
+    last = len(tree.nodes) - 1
+    assert locate(tree, [last])[last].span.start.row == _PROGRAM.count("\n") + 2
+
+
+def test_code_that_stands_twice_is_told_apart() -> None:
+    tree = tree_of("model.eval()\nmodel.train()\nmodel.eval()\n")
+    rows = [place.span.start.row for place in one_by_one(tree).values()]
+    assert rows == sorted(rows) and set(rows) == {1, 2, 3}
 
 
 def test_nowhere_has_no_place() -> None:

@@ -1,15 +1,17 @@
 """Rows and columns, computed only for the nodes that something is reported at.
 
-libcst nodes know no places: a place is found by generating the file's code again and counting.
-`PositionProvider` does so for each node and keeps a table of all; this does it for the few wanted
-ones and keeps neither text nor table.
+libcst nodes know no places: a place is found by generating code again and counting.
+`PositionProvider` does so for each node of a file and keeps a table of all. Here only the code of
+the top-level statement or of the method around a wanted node is generated, and looked for in the
+file's text: libcst loses nothing, so that where it is found once, it is there. The whole file's
+code is the fallback.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple
@@ -61,20 +63,92 @@ def locate(tree: Tree, nodes: Iterable[int]) -> dict[int, Location]:
     wanted = {index: tree.statement_of(index) for index in nodes if index >= 0}
     if not wanted:
         return {}
+    text = tree.text.removeprefix(_BYTE_ORDER_MARK)  # libcst drops it from the code as well
+    rows = _Rows(text)
+    with deep_stack():
+        portions = _portions(tree, wanted)
+        found = [_located(tree, inside, at, text, rows) for at, inside in portions.items()]
+        if None in found:
+            found = [_located(tree, wanted, _Portion(tree.module, ()), text, rows)]
+    return {index: place for part in found if part for index, place in part.items()}
+
+
+def _located(
+    tree: Tree, wanted: Mapping[int, int], portion: _Portion, text: str, rows: _Rows
+) -> dict[int, Location] | None:
+    """The places of what a portion holds; None if the text does not tell where the portion is."""
+    recorder = _Recorder(tree.module, portion.indents)
+    extents = _extents(tree, wanted, portion.node, recorder)
+    start = 0 if portion.node is tree.module else recorder.only_place_in(text)
+    if start is None:
+        return None
+    return {
+        index: Location(rows.span(start, span), rows.span(start, statement))
+        for index, (span, statement) in extents.items()
+    }
+
+
+_Offsets = tuple[int, int]
+"""Where something begins and ends in generated code."""
+
+
+def _extents(
+    tree: Tree, wanted: Mapping[int, int], portion: cst.CSTNode, recorder: _Recorder
+) -> dict[int, tuple[_Offsets, _Offsets]]:
+    """For each wanted node of a portion of the file: its own range, and its statement's."""
     statements = {index: _Extent.of(tree.nodes[index]) for index in set(wanted.values())}
-    recorder = _Recorder(tree.module)
     recorder.want(tree.nodes[index] for index in wanted)
     recorder.want(landmark for extent in statements.values() for landmark in extent.landmarks)
-    with deep_stack():
-        tree.module._codegen(recorder)
-    rows = _Rows(tree.text)
+    portion._codegen(recorder)
     return {
-        index: Location(
-            rows.span(*recorder.extents[id(tree.nodes[index])]),
-            rows.span(*statements[statement].offsets(recorder)),
+        index: (
+            recorder.extents[id(tree.nodes[index])],
+            statements[statement].offsets(recorder),
         )
         for index, statement in wanted.items()
     }
+
+
+class _Portion(NamedTuple):
+    """A statement of the file, or of a class in it, and the indentation that it has there."""
+
+    node: cst.CSTNode
+    indents: tuple[str, ...]
+
+
+_MAX_PORTIONS = 16
+"""Looking for more portions in the text may take longer than generating all of it."""
+
+
+def _portions(tree: Tree, wanted: Mapping[int, int]) -> dict[_Portion, dict[int, int]]:
+    """The wanted nodes, with their statements, by the portion that holds them."""
+    number = {id(tree.nodes[index]): index for index in tree.statements}
+    found: dict[_Portion, dict[int, int]] = {}
+    for index, statement in wanted.items():
+        portion = _portion_of(statement, tree.module.body, (), number, tree.module)
+        found.setdefault(portion, {})[index] = statement
+    if len(found) > _MAX_PORTIONS:
+        return {_Portion(tree.module, ()): dict(wanted)}
+    return found
+
+
+def _portion_of(
+    statement: int,
+    body: Sequence[cst.CSTNode],
+    indents: tuple[str, ...],
+    number: Mapping[int, int],
+    module: cst.Module,
+) -> _Portion:
+    """The last statement of `body` that begins no later, or, in a class, of the class's body."""
+    known = [child for child in body if id(child) in number]
+    starts = [number[id(child)] for child in known]
+    node = known[bisect_right(starts, statement) - 1]
+    if isinstance(node, cst.ClassDef) and isinstance(node.body, cst.IndentedBlock):
+        first = next((number[id(c)] for c in node.body.body if id(c) in number), statement + 1)
+        if first <= statement:
+            indent = module.default_indent if node.body.indent is None else node.body.indent
+            return _portion_of(statement, node.body.body, (*indents, indent), number, module)
+    return _Portion(node, indents)
 
 
 class _Extent(NamedTuple):
@@ -109,31 +183,36 @@ _UNWANTED: AbstractContextManager[None] = nullcontext()
 
 
 class _Recorder(CodegenState):
-    """Generates no code: counts its characters and notes where the wanted nodes begin and end.
+    """Generates code and notes where in it the wanted nodes begin and end.
 
     `entered` is where a node's own whitespace begins, `extents` the range that `PositionProvider`
     gives, in character offsets, by node identity.
     """
 
-    def __init__(self, module: cst.Module) -> None:
+    def __init__(self, module: cst.Module, indents: Iterable[str] = ()) -> None:
         super().__init__(module.default_indent, module.default_newline)
+        self.indent_tokens.extend(indents)
         self.offset = 0
         self.entered: dict[int, int] = {}
-        self.extents: dict[int, tuple[int, int]] = {}
+        self.extents: dict[int, _Offsets] = {}
         self._wanted: set[int] = set()
+
+    def only_place_in(self, text: str) -> int | None:
+        """Where the generated code is in a text, unless it is there more than once."""
+        code = "".join(self.tokens)
+        start = text.find(code)
+        return start if start >= 0 and text.find(code, start + 1) < 0 else None
 
     def want(self, nodes: Iterable[cst.CSTNode | None]) -> None:
         self._wanted.update(id(node) for node in nodes if node is not None)
 
     def add_indent_tokens(self) -> None:
         for token in self.indent_tokens:
-            self.offset += len(token)
+            self.add_token(token)
 
     def add_token(self, value: str) -> None:
+        self.tokens.append(value)
         self.offset += len(value)
-
-    def pop_trailing_newline(self) -> None:
-        """A missing last newline ends no node but the module."""
 
     def before_codegen(self, node: cst.CSTNode) -> None:
         if id(node) in self._wanted:
@@ -193,11 +272,10 @@ class _Rows:
     """Turns offsets in a text into rows and columns."""
 
     def __init__(self, text: str) -> None:
-        text = text.removeprefix(_BYTE_ORDER_MARK)  # libcst drops it from the code as well
         self._starts = [0, *(newline.end() for newline in _NEWLINE.finditer(text))]
 
-    def span(self, start: int, end: int) -> Span:
-        return Span(self._position(start), self._position(end))
+    def span(self, base: int, offsets: _Offsets) -> Span:
+        return Span(*(self._position(base + offset) for offset in offsets))
 
     def _position(self, offset: int) -> Position:
         row = bisect_right(self._starts, offset)
