@@ -114,7 +114,8 @@ def _differ_in_one(a: Decisions, b: Decisions) -> bool:
 
 def _objects(state: State) -> Hashable:
     """The tracked objects and where they are; everything but flags."""
-    objects = {oid: thing for oid, thing in state.heap.items() if type(thing) in TRACKED}
+    number = NUMBERS.of
+    objects = {oid: number(thing) for oid, thing in state.heap.items() if type(thing) in TRACKED}
     places = (
         item
         for table in (state.vars, state.attrs)

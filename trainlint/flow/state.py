@@ -421,7 +421,7 @@ def merge(first: State, second: State) -> State:
         mine = first.heap.get(oid)
         if mine is None:
             first.heap[oid] = thing
-        elif mine != thing:
+        elif mine is not thing and mine != thing:
             first.heap[oid] = _join_objects(mine, thing)
     first.assumed = agreed(first.assumed, second.assumed)
     first.decisions = first.decisions & second.decisions
@@ -432,17 +432,20 @@ K = TypeVar("K", bound=Hashable)
 
 
 def _merge_values(mine: dict[K, Value], theirs: dict[K, Value]) -> None:
+    other = theirs.get
+    alone = 0
     for name, value in mine.items():
-        other = theirs.get(name)
-        if other != value:
-            mine[name] = _join(value, other, name)
-    for name, value in theirs.items():
-        mine.setdefault(name, value)
+        there = other(name)
+        if there is None:
+            alone += 1
+        elif there is not value and there != value:
+            mine[name] = _join(value, there, name)
+    if len(mine) - alone < len(theirs):
+        for name in [name for name in theirs if name not in mine]:
+            mine[name] = theirs[name]
 
 
-def _join(mine: Value, theirs: Value | None, name: object) -> Value:
-    if theirs is None:
-        return mine
+def _join(mine: Value, theirs: Value, name: object) -> Value:
     if isinstance(mine, Tensor) or isinstance(theirs, Tensor):
         return join_values((mine, theirs)) or Ref(("join", name))
     if isinstance(mine, External):
@@ -497,15 +500,65 @@ def join(states: Iterable[State]) -> list[State]:
     given = states if isinstance(states, list) else list(states)
     if len(given) < 2:
         return given
-    table: dict[tuple[object, ...], State] = {}
+    kept: list[State] = []
     for state in given:
-        key = state.key()
-        known = table.get(key)
+        known = next((mine for mine in kept if mine is state or alike(mine, state)), None)
         if known is None:
-            table[key] = state
+            kept.append(state)
         elif known is not state:
-            table[key] = merge(known, state)
-    return list(table.values())
+            merge(known, state)
+    return kept
+
+
+def alike(first: State, second: State) -> bool:
+    """Whether two states have the same key.
+
+    States that are joined come from one state, and share nearly all that they hold: what is the
+    same object on both sides is passed over, so that no key need be made.
+    """
+    return (
+        first.grad == second.grad
+        and first.pending == second.pending
+        and _same_objects(first.heap, second.heap)
+        and _same_names(first.vars, second.vars, first.heap)
+        and _same_names(first.attrs, second.attrs, first.heap)
+    )
+
+
+def _same_objects(
+    mine: dict[ObjectId, HeapObject], theirs: dict[ObjectId, HeapObject]
+) -> bool:
+    """Whether two heaps hold the same of what is tracked."""
+    number = NUMBERS.of
+    other = theirs.get
+    for oid, thing in mine.items():
+        there = other(oid)
+        if there is not thing:
+            tracked = type(thing) in TRACKED
+            if tracked is not (type(there) in TRACKED) or (
+                tracked and number(thing) != number(there)  # type: ignore[arg-type]
+            ):
+                return False
+    return all(type(theirs[oid]) not in TRACKED for oid in theirs.keys() - mine.keys())
+
+
+def _same_names(
+    mine: dict[K, Value], theirs: dict[K, Value], heap: dict[ObjectId, HeapObject]
+) -> bool:
+    """Whether two tables hold the same of what tells states apart."""
+    other = theirs.get
+    for name, value in mine.items():
+        there = other(name)
+        if there is not value and there != value and (_tells(value, heap) or _tells(there, heap)):
+            return False
+    return not any(_tells(theirs[name], heap) for name in theirs.keys() - mine.keys())
+
+
+def _tells(value: Value | None, heap: dict[ObjectId, HeapObject]) -> bool:
+    """Whether a name that holds something else makes another state."""
+    if type(value) is Ref:
+        return type(heap.get(value.oid)) in TRACKED
+    return type(value) is Const and value.kind in _TELLING
 
 
 def train_mode() -> ModeFact:
