@@ -216,18 +216,18 @@ class Entries:
         methods = self._trainer(cls, methods)
         called = _called_on_self((*cls.methods.values(), *templates))
         entries = [m for m in methods if m.name not in called] or methods
+        looked_at: list[ir.Function] = []
         if cls.is_module:
-            looked_at = [m for m in entries if m.name == "forward" and m.words & STATEMENTS]
+            looked_at = [m for m in entries if m.name == "forward"]
             entries = [m for m in entries if m.name not in ("forward", "train", "eval")]
-        else:
-            looked_at = []
         if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
             entries = []
         entries = [m for m in entries if self.relevance.matters(m, _home(cls, m))]
         judged = [m for m in entries if self.reach.matters(m, _home(cls, m))]
         others = [*looked_at, *(m for m in entries if m not in judged)]
         shown = _Instance(cls)
-        self._statements([self._method(shown, method) for method in others])
+        told = [m for m in others if not m.words.isdisjoint(STATEMENTS)]
+        self._statements([self._method(shown, method) for method in told])
         if not judged:
             return
         if _leaves_modes_alone(cls):

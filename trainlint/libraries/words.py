@@ -6,6 +6,7 @@ compute its result from its arguments, and to leave them alone.
 
 from __future__ import annotations
 
+from trainlint.rules.optimizer.requires_grad_misset import MISSPELLINGS
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -53,6 +54,7 @@ A file's sketch shows these of what its functions mention.
 STATEMENTS = (
     GRADIENT_MODES
     | FLAGS
+    | MISSPELLINGS
     | _words("eval train disable_adapter merge_and_unload unload zero_grad step backward")
 )
 """What a statement has to mention to be worth a look by itself."""

@@ -10,7 +10,7 @@ from trainlint.core.rule import Finding, Rule
 
 _FLAG = "requires_grad"
 _METHOD = "requires_grad_"
-_TYPOS = frozenset(
+MISSPELLINGS = frozenset(
     {
         "require_grad",
         "require_grads",
@@ -33,6 +33,7 @@ _TYPOS = frozenset(
         "required_grads",
     }
 )
+"""What people write for `requires_grad`."""
 _PARAMETRIC = frozenset({Receiver.MODULE, Receiver.PEFT_MODEL, Receiver.PARAMETER})
 _TENSORS = _PARAMETRIC | {Receiver.TENSOR}
 
@@ -100,7 +101,7 @@ class RequiresGradMisset(
             )
         elif event.inside_own_method or event.receiver not in _PARAMETRIC:
             return
-        elif event.attribute in _TYPOS:
+        elif event.attribute in MISSPELLINGS:
             yield self._about(
                 event,
                 f"`{place}` is a misspelling of `requires_grad`",
@@ -119,7 +120,7 @@ class RequiresGradMisset(
         if event.last_in_cell or event.receiver not in _TENSORS:
             return
         place = f"{event.name}.{event.attribute}"
-        if event.compared and event.attribute in (_FLAG, *_TYPOS):
+        if event.compared and event.attribute in (_FLAG, *MISSPELLINGS):
             yield self._about(
                 event,
                 f"`{place} == ...` compares and drops the answer",
