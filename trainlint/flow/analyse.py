@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from trainlint.core.events import (
@@ -214,7 +214,7 @@ class Entries:
             self._lightning(cls)
             methods = [m for m in methods if m.name not in LIGHTNING_HOOKS]
         methods = self._trainer(cls, methods)
-        called = _called_on_self((*cls.methods.values(), *templates))
+        called = _called_on_self((*cls.methods.values(), *templates), {m.name for m in methods})
         entries = [m for m in methods if m.name not in called] or methods
         looked_at: list[ir.Function] = []
         if cls.is_module:
@@ -356,7 +356,7 @@ def _templates(cls: ClassInfo) -> list[ir.Function]:
                 continue
             if own.isdisjoint(method.words) or not (trains or _mentions_training(method)):
                 continue
-            supplied = own & _called_on_self((method,))
+            supplied = _called_on_self((method,), own)
             if supplied and not _only_computes(method, supplied, cls):
                 found.setdefault(method.name, method)
     return list(found.values())
@@ -378,9 +378,15 @@ def _home(cls: ClassInfo, method: ir.Function) -> ModuleInfo:
     return found.module if found is not None else cls.module
 
 
-def _called_on_self(methods: Iterable[ir.Function]) -> set[str]:
-    """The names that methods look up on their own instance."""
-    return {name for method in methods for name in attributes_of(method.body, receiver_of(method))}
+def _called_on_self(methods: Iterable[ir.Function], names: Collection[str]) -> set[str]:
+    """Which of the names methods look up on their own instance."""
+    return {
+        name
+        for method in methods
+        if not method.words.isdisjoint(names)
+        for name in attributes_of(method.body, receiver_of(method))
+        if name in names
+    }
 
 
 def finish(run: Interpreter, complete: bool) -> None:

@@ -13,7 +13,7 @@ from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo, Project
 from trainlint.flow.reading import mentioned
 from trainlint.flow.relevance import BUILTINS
-from trainlint.flow.walk import calls_in, nodes_of
+from trainlint.flow.walk import calls_in, statements_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.words import PROTOCOL, STEPS
 
@@ -129,7 +129,7 @@ class _Names:
             self._method(function.name, function.words)
             if function.name in IMPLICIT:
                 self._add(name, function.words)
-            for node in nodes_of(function):
+            for node in statements_of(function.body):
                 if isinstance(node, ir.Assign):
                     for target in node.targets:
                         if isinstance(target, ir.Attribute):

@@ -10,7 +10,7 @@ from functools import lru_cache
 from trainlint.flow import ir
 from trainlint.flow.project import ClassInfo, ModuleInfo, member
 from trainlint.flow.values import External, Value
-from trainlint.flow.walk import below, walk
+from trainlint.flow.walk import below, statements_of, walk
 
 _BUILTINS = frozenset(dir(builtins))
 _MAX_ALIASES = 6
@@ -18,7 +18,7 @@ _MAX_ALIASES = 6
 
 def classes_of(module: ir.Module) -> Iterator[ir.Class]:
     """Every class statement of a file, nested ones included."""
-    return (node for node in walk(module.body) if isinstance(node, ir.Class))
+    return (node for node in statements_of(module.body) if isinstance(node, ir.Class))
 
 
 def receiver_of(function: ir.Function) -> str:
@@ -176,7 +176,11 @@ class Scope:
         self.module = module
         self.function = function
         self.outer = outer
-        self.bindings = bindings_of(function) if function is not None else Bindings()
+
+    @property
+    def bindings(self) -> Bindings:
+        """What the function binds; nothing where there is none."""
+        return bindings_of(self.function) if self.function is not None else Bindings()
 
     def inner(self, function: ir.Function) -> Scope:
         """The scope of a function defined here."""

@@ -525,9 +525,7 @@ def alike(first: State, second: State) -> bool:
     )
 
 
-def _same_objects(
-    mine: dict[ObjectId, HeapObject], theirs: dict[ObjectId, HeapObject]
-) -> bool:
+def _same_objects(mine: dict[ObjectId, HeapObject], theirs: dict[ObjectId, HeapObject]) -> bool:
     """Whether two heaps hold the same of what is tracked."""
     number = NUMBERS.of
     other = theirs.get
@@ -536,7 +534,7 @@ def _same_objects(
         if there is not thing:
             tracked = type(thing) in TRACKED
             if tracked is not (type(there) in TRACKED) or (
-                tracked and number(thing) != number(there)  # type: ignore[arg-type]
+                tracked and number(thing) != number(there)
             ):
                 return False
     return all(type(theirs[oid]) not in TRACKED for oid in theirs.keys() - mine.keys())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -41,6 +41,18 @@ def below(node: object) -> list[ir.Node]:
         elif type(top) in _CARRIERS:
             stack += _PARTS[type(top)](top)  # type: ignore[misc]
     return found
+
+
+def statements_of(body: ir.Block) -> Iterator[ir.Node]:
+    """Every statement of a body and of the bodies in it, with handlers and nested definitions."""
+    stack: list[ir.Node] = list(reversed(body))
+    while stack:
+        top = stack.pop()
+        yield top
+        bodies = _BODIES.get(type(top))
+        if bodies is not None:
+            for inner in bodies(top):
+                stack.extend(reversed(inner))
 
 
 @lru_cache(maxsize=2_000)
@@ -105,5 +117,16 @@ def _none(_: object) -> tuple[object, ...]:
 
 _CARRIERS = frozenset((ir.Argument, ir.Parameter))
 """What holds code and has no place of its own."""
+_BODIES: dict[type, Callable[[Any], tuple[Sequence[ir.Node], ...]]] = {
+    ir.If: lambda s: (s.orelse, s.body),
+    ir.For: lambda s: (s.orelse, s.body),
+    ir.While: lambda s: (s.orelse, s.body),
+    ir.With: lambda s: (s.body,),
+    ir.Try: lambda s: (s.final, s.orelse, s.handlers, s.body),
+    ir.Handler: lambda s: (s.body,),
+    ir.Function: lambda s: (s.body,),
+    ir.Class: lambda s: (s.body,),
+}
+"""By kind of statement, the bodies in it, the last first."""
 _NO_CODE = frozenset("words locals node name id attr op kind annotation".split())
 _PARTS = _Parts()

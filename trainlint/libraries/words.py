@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trainlint.rules.optimizer.requires_grad_misset import MISSPELLINGS
 
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
