@@ -231,7 +231,8 @@ def test_a_part_of_the_file_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_code_that_stands_twice_is_told_apart() -> None:
     tree = tree_of("model.eval()\nmodel.train()\nmodel.eval()\n")
     rows = [place.span.start.row for place in one_by_one(tree).values()]
-    assert rows == sorted(rows) and set(rows) == {1, 2, 3}
+    assert rows == sorted(rows)
+    assert set(rows) == {1, 2, 3}
 
 
 def test_nowhere_has_no_place() -> None:
