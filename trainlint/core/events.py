@@ -102,6 +102,8 @@ class ReferenceForward(Event):
     backward: Site
     follows: Certainty = Certainty.UNKNOWN
     """Whether its weights are a moving average of the student's."""
+    graduated: Certainty = Certainty.UNKNOWN
+    """Whether it was trained itself before, and then frozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -394,7 +394,7 @@ def finish(run: Interpreter, complete: bool) -> None:
     training = run.training
     trained = training.trained_models
     for event, oid, rounds, decisions in training.references:
-        if oid in trained or not complete:
+        if (oid in trained and event.graduated is not Certainty.YES) or not complete:
             continue
         if oid in training.followers:
             event = replace(event, follows=Certainty.YES)
@@ -455,14 +455,17 @@ def _missed(run: Interpreter, method: str) -> bool:
 def _unused_optimizers(run: Interpreter) -> None:
     if _missed(run, "step") or _missed(run, "backward"):
         return
+    ran = {seen.oid for seen in run.training.forwards.values()}
     for record in run.training.records.values():
         idle = not record.stepped and not record.by_hand
         if record.backward is not None and record.in_loop and idle and record.cleared:
             run.recorder.raise_event(
                 BackwardWithoutStep(site=record.backward.site, optimizer=record.facts)
             )
-        if record.stepped and record.backward is None and record.step_site is not None:
-            if record.cleared and record.ran and not record.elsewhere:
+        if record.stepped and not record.fed and record.step_site is not None:
+            # A model that runs later only, to be evaluated, was to be trained before.
+            meant = record.ran or bool(record.holds & ran)
+            if record.cleared and meant and not record.elsewhere:
                 run.recorder.raise_event(
                     StepWithoutBackward(site=record.step_site, optimizer=record.facts)
                 )

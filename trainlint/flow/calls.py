@@ -74,6 +74,7 @@ _LOSS_NAMES = {
     "bce": "BCELoss",
     "bce_with_logits": "BCEWithLogitsLoss",
 }
+_OF_CLASSES = frozenset(("CrossEntropyLoss", "NLLLoss"))
 _FACTORY_NAME = re.compile(
     r"_?(get|build|create|make|load|init|define|setup|prepare)_"
     r"|\w*_(factory|builder|creator|maker|class|cls|type|ctor|constructor)$"
@@ -357,7 +358,11 @@ class Calls:
                 self.run.rounds,
                 state.decisions,
             )
-        result = self.run.tensors.combine(arguments.values, "loss", state)
+        given = arguments.values
+        if _LOSS_NAMES.get(kind, kind) in _OF_CLASSES and isinstance(first, Tensor):
+            # Classes and their shares are no network's output: the graph is that of the input.
+            given = tuple(v for v in given if isinstance(v, Tensor))
+        result = self.run.tensors.combine(given, "loss", state)
         return replace(result, is_loss=True) if isinstance(result, Tensor) else result
 
     def unknown_call(
@@ -377,7 +382,7 @@ class Calls:
             state = self.run.execution.callbacks(arguments, state, frame, node)
         joined = self.run.tensors.combine(arguments.values, "call", state)
         if isinstance(joined, Tensor):
-            if not havoc and state.grad.on is Certainty.NO:
+            if state.grad.on is Certainty.NO:
                 return [(state, joined)]
             unsure = Certainty.UNKNOWN if joined.attached is Certainty.NO else joined.attached
             return [(state, replace(joined, attached=unsure, cut=None))]

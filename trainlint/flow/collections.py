@@ -533,7 +533,10 @@ def _optimizer(value: Value) -> OptimizerClass | None:
 def _names_a_loader(node: ir.Node) -> bool:
     """Whether a loop draws from what is called a loader: batches of data, and no graph in them."""
     iterable = getattr(node, "iter", None)
-    return iterable is not None and _LOADER_NAME.search(ir.spelled(iterable)) is not None
+    # `enumerate(train_loader)` draws from what it is given.
+    drawn = [a.value for a in iterable.args] if isinstance(iterable, ir.Call) else []
+    names = [ir.spelled(e) for e in (iterable, *drawn) if e is not None]
+    return any(_LOADER_NAME.search(name) for name in names)
 
 
 def written_slice(index: ir.Expr) -> slice | None:

@@ -78,7 +78,10 @@ class LibraryCalls:
             return self._user_semantics(self.run.semantics[path], arguments, state, frame, node)
         if LIBRARY.is_harmless(path):
             state = self.run.execution.callbacks(arguments, state, frame, node)
-            return self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            made = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            if LIBRARY.gives_numbers(path):
+                self.run.collections.hold_no_graph(made)
+            return made
         if path.startswith("torch.") and not path.startswith("torch.nn.utils"):
             computed = self.run.tensors.combine(arguments.values, "call", state)
             function = path.count(".") == 1 or path.startswith("torch.nn.functional.")
@@ -256,7 +259,7 @@ class LibraryCalls:
                         severed = replace(severed, leaf=arguments.get("requires_grad") == TRUE)
                     return [(state, severed)]
                 numbers = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
-                if how is Cut.REBUILT and arguments.get("requires_grad") in (None, FALSE):
+                if arguments.get("requires_grad") in (None, FALSE):
                     self.run.collections.hold_no_graph(numbers)
                 elif how is Cut.REBUILT and arguments.get("requires_grad") == TRUE:
                     self.run.collections.leaves_are(numbers)

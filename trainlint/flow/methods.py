@@ -806,7 +806,15 @@ def _accelerator(
 ) -> Evaluated:
     first = arguments.values[0] if arguments.values else NONE
     match name:
-        case "prepare" | "prepare_model" | "prepare_optimizer" | "setup" | "setup_module":
+        case (
+            "prepare"
+            | "prepare_model"
+            | "prepare_optimizer"
+            | "setup"
+            | "setup_module"
+            | "setup_optimizers"
+            | "setup_dataloaders"
+        ):
             for value in arguments.values:
                 run.epochs.manages(value, state)
             if len(arguments.positional) == 1:
@@ -820,6 +828,11 @@ def _accelerator(
             return [(state, NONE)]
         case "clip_grad_norm_" | "clip_grad_value_":
             run.models.consume(first, state, frame, node, "the parameters", "the clipping")
+            run.training.clip(first, state, frame, node)
+            return [(state, run.fresh(state, frame, node))]
+        case "clip_gradients" if isinstance(first, Ref) and state.module(first.oid) is not None:
+            parameters = run.models.parameters(first.oid, state, frame, node)
+            run.training.clip(parameters, state, frame, node)
             return [(state, run.fresh(state, frame, node))]
         case "gather_for_metrics":
             for value in arguments.values:
@@ -929,9 +942,11 @@ def _opaque(
             isinstance(v, Const) or run.collections.is_data(v) for v in arguments.values
         ):
             return [(state, run.collections.more_data((Ref(oid),), name))]
-        case _ if name in ("clone", "detach") or (
-            name.endswith("_") and run.collections.is_data(Ref(oid))
-        ):
+        case "item" | "tolist" | "numpy" | "detach":
+            made = run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+            run.collections.hold_no_graph(made)
+            return made
+        case _ if name == "clone" or (name.endswith("_") and run.collections.is_data(Ref(oid))):
             made = run.calls.unknown_call(arguments, state, frame, node, havoc=False)
             run.collections.tensors.update(v.oid for _, v in made if isinstance(v, Ref))
             return made

@@ -73,7 +73,7 @@ class Tensors:
         """
         tensors: list[Tensor] = []
         others = False
-        for value in flattened(self._unpacked(values, state)):
+        for value in flattened(self.unpacked(values, state)):
             if isinstance(value, Tensor):
                 tensors.append(value)
             elif not isinstance(value, Const) and not self.run.collections.is_data(value):
@@ -104,8 +104,8 @@ class Tensors:
         )
 
     @staticmethod
-    def _unpacked(values: tuple[Value, ...], state: State | None) -> tuple[Value, ...]:
-        """Lists give what is in them: `torch.stack(losses)`."""
+    def unpacked(values: tuple[Value, ...], state: State | None) -> tuple[Value, ...]:
+        """Lists and dicts give what is in them: `torch.stack(losses)`."""
         found: list[Value] = []
         for value in values:
             thing = state.heap.get(value.oid) if state and isinstance(value, Ref) else None

@@ -37,6 +37,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.accumulation import Accumulation
 from trainlint.flow.idle_adapters import shown
+from trainlint.flow.latecomers import Latecomers
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
 from trainlint.flow.naming import is_evaluation_name, is_training_name
 from trainlint.flow.protocol import Protocol
@@ -93,6 +94,10 @@ class StepRecord:
     """Something unknown may have run backward."""
     ran: bool = False
     """A model that it holds was seen to run: a backward can be missing."""
+    holds: frozenset[ObjectId] = frozenset()
+    """The models whose parameters it stepped on."""
+    fed: bool = False
+    """Some step found gradients, or may have: another optimizer's backward is no help."""
     by_hand: bool = False
     """Its parameters are written in place: a step of one's own."""
 
@@ -106,10 +111,13 @@ class Training:
         self.forwards: dict[object, Seen] = {}
         self.trained_models: dict[ObjectId, Origin] = {}
         self.trained_parts: dict[ObjectId, Origin] = {}
+        self.trained_in: dict[ObjectId, set[int]] = {}
+        """The loops in which a model was trained."""
         self.records: dict[ObjectId, StepRecord] = {}
         self.references: list[tuple[ReferenceForward, ObjectId, int, frozenset[Decision]]] = []
         self.followers: set[ObjectId] = set()
         self.protocol = Protocol(interpreter)
+        self.latecomers = Latecomers(interpreter)
         self.accumulation = Accumulation(interpreter)
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
         self.bypassed_at: dict[object, Site] = {}
@@ -147,7 +155,8 @@ class Training:
             grad.on,
             facts.mode.origin.site if facts.mode.origin else None,
         )
-        joined = self.run.tensors.combine(tuple(inputs), "forward")
+        given = self.run.tensors.unpacked(tuple(inputs), state)
+        joined = self.run.tensors.combine(given, "forward")
         through = joined if isinstance(joined, Tensor) else Tensor()
         carries = through.attached is Certainty.YES
         bypass = self._bypassed(oid, state)
@@ -383,6 +392,7 @@ class Training:
                 continue
             module = state.module(made.oid)
             follows = module is not None and module.follows
+            own = self.models.base(made.oid, state)
             event = ReferenceForward(
                 site=seen.event.site,
                 when=self.run.when,
@@ -390,14 +400,25 @@ class Training:
                 student=students[0],
                 backward=site,
                 follows=Certainty.YES if follows else Certainty.UNKNOWN,
+                graduated=self._graduated(own, seen, made),
             )
-            own = self.models.base(made.oid, state)
             self.references.append((event, own, self.run.rounds, state.decisions))
+
+    def _graduated(self, own: ObjectId, seen: Seen, made: Forward) -> Certainty:
+        """Whether a model that is frozen now was trained in another loop before."""
+        loops = self.trained_in.get(own)
+        frozen = made.facts.trainable.share is Share.NONE
+        apart = loops is not None and loops.isdisjoint(seen.loops)
+        return Certainty.YES if frozen and apart else Certainty.NO
 
     def _gives_values_only(self, made: Forward, state: State) -> bool:
         """A frozen model that no optimizer holds and that no gradient passes through."""
         if made.carries or made.facts.trainable.share is not Share.NONE or made.facts.adapters:
             return False
+        seen = self.forwards.get(made.site)
+        own = self.models.base(made.oid, state)
+        if seen is not None and self._graduated(own, seen, made) is Certainty.YES:
+            return True
         return not any(
             optimizer.groups is None
             or any(self.models.overlap(g.oid, made.oid, state) for g in optimizer.groups)
@@ -516,6 +537,7 @@ class Training:
             own_tensors=parameters is not None and self.run.collections.is_leaf(parameters, state),
         )
         self.run.names.given[oid] = name
+        self.latecomers.taken(state)
         state.update(oid, given_frozen=self._frozen(groups, state)[0])
         facts = self.facts(oid, state)
         self.records.setdefault(oid, StepRecord(facts))
@@ -755,8 +777,10 @@ class Training:
         record = self.records.get(oid)
         if record is not None:
             record.stepped = True
+            record.fed |= optimizer.gradients not in (Gradients.ABSENT, Gradients.CLEARED)
             record.step_site = site
             record.ran = record.ran or record.backward is not None or self._ran(optimizer, state)
+            record.holds |= {self.models.base(g.oid, state) for g in optimizer.groups or ()}
         filled = optimizer.gradients in (Gradients.FRESH, Gradients.MIXED_IN, Gradients.CONSUMED)
         unknown = optimizer.gradients is Gradients.UNKNOWN
         state.update(
@@ -826,9 +850,9 @@ class Training:
         )
         owner = self.run.hooked.owner
         for made in forwards:
-            self.trained_models.setdefault(
-                self.models.base(made.oid, state), Origin(backward, "trained here")
-            )
+            base = self.models.base(made.oid, state)
+            self.trained_models.setdefault(base, Origin(backward, "trained here"))
+            self.trained_in.setdefault(base, set()).update(loop.node for loop in self.run.loops)
         self.run.recorder.raise_event(
             TrainStep(
                 site=backward,
@@ -845,7 +869,7 @@ class Training:
             self.run.branches.not_around(state.decisions),
         )
         self.run.adapters.stepped(forwards, backward, models, state)
-        if not stale:
+        if not (stale or missing):
             self._pile_up(forwards, state, backward)
         for made in forwards:
             for part in self.models.reach(made.oid, state):
@@ -935,12 +959,16 @@ class Training:
                 gap = self._replaced(made, base, optimizer, state)
                 if gap is not None:
                     stale.append(gap)
+                else:
+                    missing.extend(self.latecomers.gaps(made, sources, state))
                 continue
             for part in reached:
                 module = state.module(part)
                 if module is not None:
                     missing.extend(self._missing(part, module, made, mine, state))
             missing.extend(self._came_late(made, mine, state))
+            if not missing:
+                missing.extend(self.latecomers.gaps(made, sources, state))
         return tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale))
 
     def _came_late(
@@ -1010,7 +1038,7 @@ class Training:
             return None
         for source in optimizer.groups or ():
             held = self.models.base(source.oid, state)
-            for part in self._wrapped(made.oid, state):
+            for part in (*self._wrapped(made.oid, state), *self._wholes(made.oid, state)):
                 if part.replaces is not None and self.models.overlap(part.replaces, held, state):
                     return ParameterGap(
                         made.facts.name, "the new model", Cause.REBUILT, part.replaced_at
@@ -1025,6 +1053,11 @@ class Training:
                     origin = self._born(oid, made)
                     return ParameterGap(made.facts.name, "the copy", Cause.COPIED, origin)
         return None
+
+    def _wholes(self, oid: ObjectId, state: State) -> list[ModuleObject]:
+        """The models that took another's place and that a module, called by itself, is part of."""
+        new = [(o, m) for o, m in state.modules() if m.replaces is not None and o != oid]
+        return [m for o, m in new if oid in self.models.reach(o, state)]
 
     @staticmethod
     def _wrapped(oid: ObjectId, state: State) -> list[ModuleObject]:

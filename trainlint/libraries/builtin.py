@@ -40,6 +40,9 @@ BUILTIN = Table(
         "torch.autograd.Function",
     ),
     constructors=(("torchmetrics", _METRICS, Layer(parametric=False)),),
+    number_packages=tuple(
+        "argparse json math numpy omegaconf os pandas random scipy sklearn time yaml".split()
+    ),
     harmless_packages=(
         "builtins",
         "argparse",

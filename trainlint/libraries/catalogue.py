@@ -52,6 +52,7 @@ class Catalogue:
         self._lightning: set[str] = set()
         self._plain: set[str] = set()
         self._harmless: set[str] = set()
+        self._numbers: set[str] = set()
         self._adapter_methods: dict[str, str] = {}
         self._native_prefixes: list[str] = []
         self._native_methods: dict[str, str] = {}
@@ -66,6 +67,7 @@ class Catalogue:
             self._lightning |= set(table.lightning_bases)
             self._plain |= set(table.plain_bases)
             self._harmless |= set(table.harmless_packages)
+            self._numbers |= set(table.number_packages)
             self._adapter_methods.update(table.adapter_methods)
             self._native_prefixes += table.native_prefixes
             self._native_methods.update(table.native_methods)
@@ -139,6 +141,10 @@ class Catalogue:
     def is_harmless(self, path: str) -> bool:
         """Whether a call into that package leaves models and optimizers alone."""
         return path.split(".", 1)[0] in self._harmless
+
+    def gives_numbers(self, path: str) -> bool:
+        """Whether what a call into that package returns is no tensor of torch's."""
+        return path.split(".", 1)[0] in self._numbers
 
     def adapter_method(self, name: str) -> str | None:
         """What a PeftModel's method of that name does."""

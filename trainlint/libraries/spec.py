@@ -380,6 +380,8 @@ class Table:
     lightning_bases: tuple[str, ...] = ()
     plain_bases: tuple[str, ...] = ()
     harmless_packages: tuple[str, ...] = ()
+    number_packages: tuple[str, ...] = ()
+    """Packages whose functions give numbers and arrays: no graph of torch's is in them."""
     adapter_methods: tuple[tuple[str, str], ...] = ()
     """Methods of a PeftModel and their effects, by name."""
     native_prefixes: tuple[str, ...] = ()

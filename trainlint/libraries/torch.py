@@ -233,6 +233,7 @@ _TENSORS: dict[str, Spec] = {
     "torch.nn.utils.rnn.pack_padded_sequence": Packs(),
     "torch.nn.utils.rnn.pack_sequence": Packs(),
     "torch.argmax": Cuts(Cut.COMPARISON),
+    "torch.nn.functional.one_hot": Cuts(Cut.COMPARISON),
     "torch.argsort": Cuts(Cut.COMPARISON),
     "torch.eq": Cuts(Cut.COMPARISON),
     "builtins.float": Cuts(Cut.ITEM),
@@ -267,6 +268,14 @@ _TENSORS: dict[str, Spec] = {
     "flash_attn.flash_attn_qkvpacked_func": DropoutFunction("dropout_p", 1, "", -1, 0.0),
     "flash_attn.flash_attn_kvpacked_func": DropoutFunction("dropout_p", 2, "", -1, 0.0),
     "flash_attn.flash_attn_varlen_func": DropoutFunction("dropout_p", 7, "", -1, 0.0),
+    **{
+        f"torch.nn.utils.{name}": Same()
+        for name in (
+            "weight_norm spectral_norm remove_weight_norm remove_spectral_norm"
+            " parametrizations.weight_norm parametrizations.spectral_norm"
+            " parametrizations.orthogonal parametrize.register_parametrization"
+        ).split()
+    },
     "torch.save": Harmless(),
     "torch.jit.save": Harmless(),
     "torch.autograd.Variable": Same(ungraphed="volatile"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
 from trainlint.core.events import ReferenceForward
-from trainlint.core.facts import Cause, Certainty, Mode, ModelFacts, Origin
+from trainlint.core.facts import Cause, Certainty, Mode, Origin
 from trainlint.core.rule import Finding, Rule
 from trainlint.rules.mode.sensitivity import harm_in_train_mode, only_statistics, weighed
 
@@ -80,7 +80,7 @@ class ReferenceModelInTrainMode(
 
     def check(self, event: ReferenceForward) -> Iterator[Finding]:
         model = event.model
-        if model.mode.mode is not Mode.TRAIN or model.managed or _is_meant(model):
+        if model.mode.mode is not Mode.TRAIN or model.managed or _is_meant(event):
             return
         finding = self.finding(
             event.site,
@@ -99,5 +99,7 @@ class ReferenceModelInTrainMode(
         yield finding.at(Severity.INFO) if averaged else finding
 
 
-def _is_meant(model: ModelFacts) -> bool:
-    return model.mode.cause is Cause.EXPLICIT_CALL
+def _is_meant(event: ReferenceForward) -> bool:
+    """`train()` was called on it, and not for a training of its own that is over."""
+    explicit = event.model.mode.cause is Cause.EXPLICIT_CALL
+    return explicit and event.graduated is not Certainty.YES
