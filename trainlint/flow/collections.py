@@ -113,9 +113,9 @@ class Collections:
             map(self.is_data, values)
         )
 
-    def wants_gradient(self, value: Value) -> None:
+    def wants_gradient(self, value: Value, certainly_tensor: bool = False) -> None:
         """`x.requires_grad_()`: what is computed from this tensor has a graph."""
-        if isinstance(value, Ref) and self.is_tensor(value):
+        if isinstance(value, Ref) and (certainly_tensor or self.is_tensor(value)):
             self.leaves.add(value.oid)
         self.data_items.discard(self._drawn(value))
 

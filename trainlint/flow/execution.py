@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.facts import (
+    Certainty,
     Mode,
     ModeFact,
     Share,
@@ -102,10 +103,7 @@ class Execution:
             or only_looks_up(function)
             or self._uses_up(arguments, state)
         ):
-            computed = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
-            if not reads_variables(func) and self.run.collections.all_data(arguments.values):
-                self.run.collections.hold_no_graph(computed)
-            return computed
+            return self._skipped(func, arguments, state, frame, node)
         before = state.grad
         for context in func.contexts:
             self.run.contexts.enter_grad(context, state, frame, node)
@@ -114,6 +112,19 @@ class Execution:
             for st, _ in results:
                 st.grad = before
         return results
+
+    def _skipped(
+        self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node
+    ) -> Evaluated:
+        """What only computes gives no graph to what it got without one."""
+        closed = not reads_variables(func)
+        joined = self.run.tensors.combine(arguments.values, "call", state) if closed else None
+        if isinstance(joined, Tensor) and joined.attached is Certainty.NO:
+            return [(state, joined)]
+        computed = self.run.calls.unknown_call(arguments, state, frame, node, havoc=False)
+        if closed and self.run.collections.all_data(arguments.values):
+            self.run.collections.hold_no_graph(computed)
+        return computed
 
     def _remembered(
         self, func: Func, arguments: Arguments, state: State, frame: Frame, node: ir.Node

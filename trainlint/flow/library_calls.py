@@ -245,7 +245,7 @@ class LibraryCalls:
                     else (arguments.values[0] if arguments.values else NONE)
                 )
                 if arguments.get("requires_grad") == TRUE:
-                    self.run.collections.wants_gradient(same)
+                    self.run.collections.wants_gradient(same, certainly_tensor=bool(flag))
                 if flag and isinstance(same, Tensor):
                     same = self.run.attributes.wrapped_again(same, arguments, frame, node)
                 return [(state, same)]

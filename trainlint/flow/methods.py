@@ -406,11 +406,15 @@ def _set_mode(
             (st, Mode.TRAIN if truth else Mode.EVAL)
             for st, truth, _ in run.branches.truth_of(given, state)
         ]
-    return [
-        (after, Ref(oid))
-        for st, mode in choices
-        for after in run.models.set_mode(oid, mode, st, frame, node)
+    results = [
+        after for st, mode in choices for after in run.models.set_mode(oid, mode, st, frame, node)
     ]
+    if name == "eval":
+        # Asked for anew, eval mode is for what follows, whatever was evaluated before.
+        for after in results:
+            for part in run.models.reach(oid, after):
+                after.update(part, evaluated=False)
+    return [(after, Ref(oid)) for after in results]
 
 
 def _is_saved_flag(given: Value, state: State) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from trainlint.flow import ir
 from trainlint.flow.state import (
     State,
 )
 from trainlint.flow.values import (
+    Func,
     ObjectId,
     Ref,
 )
+from trainlint.flow.walk import nodes_of
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
@@ -47,6 +50,15 @@ def is_evaluation_name(name: str) -> bool:
         w in _EVALUATION_PARTS or w.removesuffix("loader") in _EVALUATION_PARTS
         for w in _words(name)
     )
+
+
+def steps_itself(func: Func | None) -> bool:
+    """A function that runs backward and steps, `linear_eval` as it may be called."""
+    return func is not None and {"backward", "step"} <= {
+        call.func.attr
+        for call in nodes_of(func.function)
+        if isinstance(call, ir.Call) and isinstance(call.func, ir.Attribute)
+    }
 
 
 def spoken(name: str) -> str:

@@ -39,7 +39,7 @@ from trainlint.flow.accumulation import Accumulation
 from trainlint.flow.idle_adapters import shown
 from trainlint.flow.latecomers import Latecomers
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
-from trainlint.flow.naming import is_evaluation_name, is_training_name
+from trainlint.flow.naming import is_evaluation_name, is_training_name, steps_itself
 from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
@@ -221,8 +221,9 @@ class Training:
 
         With gradients on, what an evaluation calls may be what selects an action in training.
         """
-        names = [frame.name, *(x for loop in self.run.loops for x in loop.loaders)]
-        if any(is_evaluation_name(name) for name in names):
+        if is_evaluation_name(frame.name) and not steps_itself(frame.func):
+            return True
+        if any(is_evaluation_name(name) for loop in self.run.loops for name in loop.loaders):
             return True
         caller = frame.caller if grad is Certainty.NO else None
         while caller is not None and not is_training_name(caller.name):
@@ -334,7 +335,8 @@ class Training:
             self.run.rounds,
             state.decisions,
         )
-        self.escaped(tensor)
+        # What gave a loss that was cut by mistake was meant to train, not to be evaluated.
+        self.escaped(replace(tensor, forwards=tensor.references) if facts.cut else tensor)
         self._refer(tensor, facts, state, site)
         self._fill(tensor, opaque, holders, state, origin, scaler or tensor.scaler)
         self.run.calls.on_backward(tensor, state, frame, node)
@@ -527,6 +529,7 @@ class Training:
         for source in sources or ():
             self.models.as_made(source.oid, state)
         groups = self.models.capture(sources, state) if sources is not None else None
+        moves_tensors = parameters is not None and self.run.collections.is_leaf(parameters, state)
         state.heap[oid] = OptimizerObject(
             kind=kind,
             groups=groups,
@@ -534,13 +537,14 @@ class Training:
             gradients=Gradients.ABSENT,
             has_stepped=Certainty.NO,
             closure=closure,
-            own_tensors=parameters is not None and self.run.collections.is_leaf(parameters, state),
+            own_tensors=moves_tensors,
         )
         self.run.names.given[oid] = name
         self.latecomers.taken(state)
         state.update(oid, given_frozen=self._frozen(groups, state)[0])
         facts = self.facts(oid, state)
-        self.records.setdefault(oid, StepRecord(facts))
+        # Over an image or a perturbation it may only lend its `zero_grad` to an attack's own step.
+        self.records.setdefault(oid, StepRecord(facts, by_hand=moves_tensors))
         self.run.recorder.raise_event(
             OptimizerCreated(
                 site=self.run.site(frame, node),
