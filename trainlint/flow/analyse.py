@@ -37,6 +37,9 @@ from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
 from trainlint.libraries.words import STATEMENTS, STEPS
 
+MAX_PATHS = 64
+"""Ways to an evaluation that are told: with few, what holds both ways looks like a condition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
@@ -435,7 +438,7 @@ def _evaluations(run: Interpreter) -> None:
                 continue
         origin = training.trained_models.get(seen.oid) or training.trained_parts.get(seen.oid)
         event = replace(seen.event, trained_elsewhere=origin)
-        for path in seen.paths[:8]:
+        for path in dict.fromkeys(seen.paths[:MAX_PATHS]):
             run.recorder.raise_event(event, seen.rounds, path)
 
 

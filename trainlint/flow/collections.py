@@ -436,12 +436,20 @@ class Collections:
                 return next(item for item in several if _optimizer(item) is not None)
             return self._any_of(several, Ref(("attr", oid, key)))
         if isinstance(thing, ModuleObject):
-            name = str(index) if index is not None else EACH
+            name = self._part_at(oid, index, state)
             held = state.attrs.get((oid, name))
             return held if held is not None else Ref(("attr", oid, name))
         if self.run.models.is_inside(oid, state):
             return Ref(("attr", oid, EACH if index is None else str(index)))
         return Ref(("attr", oid, key))
+
+    def _part_at(self, oid: ObjectId, index: object, state: State) -> str:
+        """Under which name a list of modules holds what stands there: `-1` counts from the end."""
+        if isinstance(index, int) and index < 0:
+            items = self._items(Ref(oid), state)
+            if items is not None and -index <= len(items):
+                return str(len(items) + index)
+        return EACH if index is None else str(index)
 
     @staticmethod
     def is_buffer(thing: Value, state: State) -> bool:
@@ -481,7 +489,7 @@ class Collections:
                 both = frozenset(found.items or found.summary) | {value}
                 state.heap[thing.oid] = ListObject(None, both)
         elif isinstance(found, ModuleObject) and isinstance(value, Ref):
-            name = str(key.value) if isinstance(key, Const) else EACH
+            name = self._part_at(thing.oid, key.value if isinstance(key, Const) else None, state)
             if state.module(value.oid) is not None:
                 self.run.models.replace_part(
                     thing.oid,

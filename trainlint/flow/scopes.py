@@ -116,8 +116,9 @@ class Scopes:
         """Assign to a name, an attribute, an item or a pattern of these."""
         match target:
             case ir.Name(id=name):
-                old = state.vars.get((self.scope_of(name, frame), name))
-                self.run.models.rebound(old, value, state, frame, s)
+                if not isinstance(s, ir.For):  # `for net in nets`: none takes another's place
+                    old = state.vars.get((self.scope_of(name, frame), name))
+                    self.run.models.rebound(old, value, state, frame, s)
                 self.store_name(name, value, state, frame)
             case ir.Attribute(value=owner, attr=attr):
                 for st, thing in self.run.eval(owner, state, frame)[:1]:
