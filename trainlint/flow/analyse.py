@@ -30,12 +30,13 @@ from trainlint.flow.relevance import Relevance
 from trainlint.flow.shape import SHAPE_EVENTS, look_at
 from trainlint.flow.standins import forget_looks, thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
+from trainlint.flow.statements import may_tell
 from trainlint.flow.values import Func, Ref
 from trainlint.flow.walk import attributes_of, calls_in, nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
-from trainlint.libraries.words import STATEMENTS, STEPS
+from trainlint.libraries.words import STEPS
 
 MAX_PATHS = 64
 """Ways to an evaluation that are told: with few, what holds both ways looks like a condition."""
@@ -180,7 +181,7 @@ class Entries:
         if not self.relevance.matters(func.function, self.info):
             return
         judged = self.reach.matters(func.function, self.info)
-        if not judged and func.function.words.isdisjoint(STATEMENTS):
+        if not judged and not may_tell(func.function):
             return
         if self.project.loader.mentioned_elsewhere(func.function.name, self.info.path):
             return
@@ -229,8 +230,7 @@ class Entries:
         judged = [m for m in entries if self.reach.matters(m, _home(cls, m))]
         others = [*looked_at, *(m for m in entries if m not in judged)]
         shown = _Instance(cls)
-        told = [m for m in others if not m.words.isdisjoint(STATEMENTS)]
-        self._statements([self._method(shown, method) for method in told])
+        self._statements([self._method(shown, method) for method in others if may_tell(method)])
         if not judged:
             return
         if _leaves_modes_alone(cls):

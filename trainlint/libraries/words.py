@@ -6,7 +6,7 @@ compute its result from its arguments, and to leave them alone.
 
 from __future__ import annotations
 
-from trainlint.rules.optimizer.requires_grad_misset import MISSPELLINGS
+from trainlint.rules.optimizer.requires_grad_misset import MISSPELLINGS as _MISSPELLINGS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -17,6 +17,10 @@ GRADIENTS_OFF = _words("no_grad inference_mode")
 GRADIENT_MODES = GRADIENTS_OFF | _words("set_grad_enabled enable_grad")
 FLAGS = _words("training requires_grad requires_grad_")
 """What a statement that sets a flag mentions."""
+MISSPELLINGS = _MISSPELLINGS
+
+DROPPED = GRADIENT_MODES | _words("disable_adapter merge_and_unload unload")
+"""Calls that do nothing, or lose what they made, where they stand as a statement."""
 
 STEPS = _words(
     """train eval backward manual_backward step zero_grad optim fit Trainer requires_grad_
@@ -52,12 +56,7 @@ DOMAIN = (
 A file's sketch shows these of what its functions mention.
 """
 
-STATEMENTS = (
-    GRADIENT_MODES
-    | FLAGS
-    | MISSPELLINGS
-    | _words("eval train disable_adapter merge_and_unload unload zero_grad step backward")
-)
+STATEMENTS = DROPPED | FLAGS | MISSPELLINGS | _words("eval train zero_grad step backward")
 """What a statement has to mention to be worth a look by itself."""
 
 OWN_PARAMETERS = _words("Parameter register_parameter ParameterList ParameterDict")
