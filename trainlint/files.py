@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -91,13 +92,21 @@ def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+class _TooLarge(Exception):
+    """A folder holds more than anybody wants to wait for."""
+
+
 def _below(
     root: str,
     settings: Settings,
     how: Discovery,
     problems: list[Problem],
+    most: float = math.inf,
 ) -> Iterator[Target]:
-    """Every file to check below a folder. Links to folders are not followed, so loops cannot be."""
+    """Every file to check below a folder. Links to folders are not followed, so loops cannot be.
+
+    Raises `_TooLarge` when the folders hold more than `most` entries of any kind.
+    """
     ignores = _outer_ignores(root) if how.respect_gitignore else ()
     stack: list[tuple[str, Settings, tuple[Ignore, ...]]] = [(root, settings, ignores)]
     while stack:
@@ -108,6 +117,9 @@ def _below(
         except OSError as error:
             problems.append(Problem(folder, (error.strerror or "cannot be listed").lower()))
             continue
+        most -= len(entries)
+        if most < 0:
+            raise _TooLarge
         names = {entry.name for entry in entries}
         if folder != root and not names.isdisjoint(("trainlint.toml", "pyproject.toml")):
             settings = how.finder.settings_for(folder)
@@ -160,12 +172,12 @@ class Globs:
 def _translate(pattern: str, root: str) -> str:
     """A regular expression over absolute paths; `*` also crosses folders, as in ruff."""
     pattern = pattern.replace("/", os.sep).rstrip(os.sep)
-    whole = _glob(os.path.normpath(os.path.join(root, pattern)), root)
     if os.sep in pattern:
-        return rf"(?:{whole})\Z"
+        return rf"(?:{_glob(os.path.normpath(os.path.join(root, pattern)), root)})\Z"
     return rf"(?:.*{re.escape(os.sep)})?{_glob(pattern)}\Z"
 
 
+@lru_cache(maxsize=1_000)
 def _glob(pattern: str, literal_prefix: str = "") -> str:
     out = []
     index = 0
@@ -401,6 +413,8 @@ class Resolver:
 SETTLED = 2_000_000_000
 """Nanoseconds after which a file system's clock surely shows another time."""
 
+_MAX_LISTED = 50_000
+"""Entries of a project's folders; a home directory full of data is not walked to its end."""
 _MAX_INDEXED_FILES = 5000
 _MAX_INDEXED_BYTES = 100_000_000
 _IMPORT = re.compile(rb"import\b[ \t]*(?:\(([^)]*)\)|([^\n#;(]*))")
@@ -418,6 +432,9 @@ class _Importers(NamedTuple):
 
     files: dict[bytes, list[str]]
     complete: bool
+
+
+_UNTOLD = _Importers({}, complete=False)
 
 
 class _Forgiving(Finder):
@@ -440,7 +457,7 @@ class Neighbourhood:
     def __init__(self, how: Discovery | None = None) -> None:
         self._how = how or Discovery(Finder())
         self._resolver = Resolver()
-        self._files: dict[str, list[str]] = {}
+        self._files: dict[str, list[str] | None] = {}
         self._importers: dict[str, _Importers] = {}
         self._names: dict[str, frozenset[bytes]] = {}
         self._used: dict[str, frozenset[bytes]] = {}
@@ -462,7 +479,8 @@ class Neighbourhood:
         """
         root = self._resolver.project_root(path)
         if root not in self._importers:
-            self._importers[root] = _importers(self._project_files(root))
+            files = self._project_files(root)
+            self._importers[root] = _UNTOLD if files is None else _importers(files)
         importers = self._importers[root]
         if not importers.complete:
             return True
@@ -502,7 +520,8 @@ class Neighbourhood:
         """A digest of the names, sizes and times of all files and folders of a file's project.
 
         Where it is the same, so is every answer about other files. Empty, which is never the
-        same, where a change is so fresh that another could hide behind the same time.
+        same, where a change is so fresh that another could hide behind the same time, and where
+        there are too many of them.
         """
         folder = os.path.dirname(path)
         root = self._state_roots.get(folder)
@@ -514,6 +533,8 @@ class Neighbourhood:
 
     def _state(self, root: str) -> str:
         files = self._project_files(root)
+        if files is None:
+            return ""
         folders = sorted({os.path.dirname(file) for file in files})
         stamps = [(path, self.stamp(path)) for path in (*files, *folders)]
         newest = max((max(s.mtime, s.ctime) for _, s in stamps if s), default=0)
@@ -526,11 +547,15 @@ class Neighbourhood:
         if files and self._resolver.project_root(files[0]) == root:
             self._files[root] = files
 
-    def _project_files(self, root: str) -> list[str]:
+    def _project_files(self, root: str) -> list[str] | None:
+        """All files that may belong to a project; None if there is too much to look through."""
         if root not in self._files:
             how = self._how._replace(finder=_Forgiving(self._how.finder))
-            found = (target.path for target in _below(root, Settings(root), how, []))
-            self._files[root] = sorted(found)
+            found = (target.path for target in _below(root, Settings(root), how, [], _MAX_LISTED))
+            try:
+                self._files[root] = sorted(found)
+            except _TooLarge:
+                self._files[root] = None
         return self._files[root]
 
 

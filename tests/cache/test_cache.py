@@ -123,6 +123,15 @@ class TestOtherFiles:
         assert self.row(project) == 1
         assert looked_at == []
 
+    def test_in_a_project_that_is_too_large_to_be_listed(
+        self, project, looked_at, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trainlint.files._MAX_LISTED", 1)
+        assert self.row(project) == 1
+        assert looked_at == []
+        project.write("b.py", "\n\nx = 1\n")
+        assert self.row(project) == 3
+
     def test_a_changed_callee(self, project, looked_at) -> None:
         project.write("b.py", "\n\nx = 1\n")
         assert self.row(project) == 3

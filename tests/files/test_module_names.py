@@ -101,6 +101,16 @@ class TestMentions:
         assert mentioned("evaluate")
         assert not mentioned("helper")
 
+    def test_a_folder_with_too_much_in_it_is_not_walked_to_its_end(
+        self, project, mentioned, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A script in a home directory: nobody waits until all data beside it is listed."""
+        monkeypatch.setattr("trainlint.files._MAX_LISTED", 30)
+        assert not mentioned("evaluate")
+        for number in range(40):
+            project.write(f"data/{number}.jpg")
+        assert mentioned("evaluate")  # nobody knows
+
     @pytest.mark.parametrize(
         "text",
         [
