@@ -32,7 +32,7 @@ from trainlint.flow.standins import forget_looks, thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.statements import may_tell
 from trainlint.flow.values import Func, Ref
-from trainlint.flow.walk import attributes_of, calls_in, nodes_of
+from trainlint.flow.walk import attributes_of, calls_in, nodes_of, statements_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
@@ -52,6 +52,8 @@ class Analysis:
 
 
 MAX_STEPS_OF_FILE = 40_000
+LONG = 8_000
+"""Statements from which on a file takes so long to be parsed that less of it can be run."""
 LIGHTNING_HOOKS = LIGHTNING_LOOP.hooks | frozenset(
     """forward test_step predict_step train_dataloader val_dataloader test_dataloader
     predict_dataloader optimizer_step optimizer_zero_grad backward configure_gradient_clipping
@@ -119,7 +121,7 @@ class Entries:
         self.executed: set[int] = set()
         self.instantiated: set[int] = set()
         self.notes: list[str] = []
-        self.steps_left = MAX_STEPS_OF_FILE
+        self.steps_left = _steps_for(info.module)
 
     def everything(self) -> None:
         """The module's top level, then what it did not reach."""
@@ -369,6 +371,11 @@ def _only_computes(method: ir.Function, supplied: set[str], cls: ClassInfo) -> b
     """Whether neither a method nor what it calls of the class mentions a step of training."""
     parts = (method, *(cls.methods[name] for name in supplied))
     return not any(map(_mentions_training, parts))
+
+
+def _steps_for(module: ir.Module) -> int:
+    length = sum(1 for _ in statements_of(module.body))
+    return MAX_STEPS_OF_FILE * LONG // max(length, LONG)
 
 
 def _mentions_training(function: ir.Function) -> bool:
