@@ -81,8 +81,7 @@ def analyse(
     if not SHAPE_EVENTS.issuperset(recorder.rules):
         run.everything()
     look_at(info, recorder)
-    forget_looks()
-    for memory in (parts_of, nodes_of, bindings_of, NUMBERS):
+    for memory in (parts_of, nodes_of, bindings_of):
         memory.cache_clear()  # its keys hold on to the code of this analysis
     depends = {p for p in project.used if p != module.path}
     return Analysis(recorder.findings(), depends, run.notes)
@@ -165,6 +164,9 @@ class Entries:
                 self.notes.append(f"{self.info.path}: the code nests too deeply to be followed")
             self.steps_left -= run.steps - before
         finish(run, complete)
+        run.let_go()
+        forget_looks()
+        NUMBERS.cache_clear()
 
     def _frame(self, run: Interpreter) -> Frame:
         frame = Frame(run.scopes.module_frame(self.info), self.info)

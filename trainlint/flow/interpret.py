@@ -146,6 +146,10 @@ class Interpreter:
         self.unchanged: dict[Hashable, Value] = {}
         """Calls that left a state as it was, with their results."""
 
+    def let_go(self) -> None:
+        """Forget everything: the parts know each other, and only the collector would part them."""
+        vars(self).clear()
+
     # --- places ------------------------------------------------------------------------
 
     def site(self, frame: Frame, node: ir.Node | int) -> Site:
