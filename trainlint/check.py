@@ -358,7 +358,9 @@ def interpret(
     from trainlint.rules import all_rules
 
     rules = [rule for rule in all_rules() if rule.code in plan.codes and rule.on]
-    analysis = analyse(lowered.module, Project(loader), rules, dict(plan.semantics))
+    project = Project(loader)
+    analysis = analyse(lowered.module, project, rules, dict(plan.semantics))
+    project.let_go()
     return list(analysis.findings), tuple(getattr(analysis, "notes", ()))
 
 

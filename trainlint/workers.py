@@ -24,7 +24,7 @@ SMALL_BATCH = 60_000
 """Bytes of source that are sent to a worker at once, so that tiny files cost no round trip each."""
 
 MEGABYTES_OF_STACK = 64
-_COLLECT_EVERY = 1_500_000
+_COLLECT_EVERY = 6_000_000
 """Characters parsed after which cyclic garbage is collected; never while parsing.
 
 What a check reads of other files counts: an analysis leaves as much behind for them.
@@ -77,7 +77,7 @@ def _here(
 
 
 def _collect_sometimes(checker: Checker) -> None:
-    """Only what is new: cycles are an analysis's own, and trees, which live on, have none."""
+    """Only what is new: few cycles are left behind, and trees, which live on, have none."""
     if checker.parsed > _COLLECT_EVERY:
         gc.collect(0)
         checker.parsed = 0

@@ -77,7 +77,7 @@ class ModuleInfo:
     bindings: dict[str, Binding] = field(default_factory=dict)
     stars: list[ir.Import] = field(default_factory=list)
     classes: dict[int, ClassInfo] = field(default_factory=dict)
-    _resolved: dict[str, Value | None] = field(default_factory=dict)
+    resolved: dict[str, Value | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for statement in _flatten(self.module.body):
@@ -109,11 +109,11 @@ class ModuleInfo:
 
     def resolve(self, name: str, depth: int = 0) -> Value | None:
         """What a top-level name stands for; None if only running the file would tell."""
-        if name in self._resolved:
-            return self._resolved[name]
-        self._resolved[name] = None  # a cycle of imports resolves to nothing
+        if name in self.resolved:
+            return self.resolved[name]
+        self.resolved[name] = None  # a cycle of imports resolves to nothing
         found = self._resolve(name, depth)
-        self._resolved[name] = found
+        self.resolved[name] = found
         return found
 
     def _resolve(self, name: str, depth: int) -> Value | None:
@@ -260,6 +260,10 @@ class ClassInfo:
                     externals.add(f"?{_spelled(base)}")
         self._mro, self._externals = tuple(order), frozenset(externals)
 
+    def let_go(self) -> None:
+        """Forget the bases, the first of which is the class itself."""
+        self._mro = None
+
     @property
     def mro(self) -> tuple[ClassInfo, ...]:
         """The class and its bases in the project, nearest first."""
@@ -359,6 +363,16 @@ class Project:
         info = ModuleInfo(module, self)
         self.modules[module.path] = info
         return info
+
+    def let_go(self) -> None:
+        """Forget all files: what is known of them knows them, and would keep their trees."""
+        for info in self.modules.values():
+            if info is not None:
+                for cls in info.classes.values():
+                    cls.let_go()
+                info.classes.clear()
+                info.resolved.clear()
+        self.modules.clear()
 
     def module(self, path: str) -> ModuleInfo | None:
         """A file of the project, lowered when first asked for."""
