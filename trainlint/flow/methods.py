@@ -45,6 +45,7 @@ from trainlint.flow.values import (
 )
 from trainlint.flow.written import updated_by_hand
 from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
+from trainlint.libraries.trainers import LIGHTNING_FACTORY
 
 if TYPE_CHECKING:
     from trainlint.flow.frames import Evaluated, Frame
@@ -132,6 +133,10 @@ def call(
             return _parameter(run, receiver, name, arguments, state, frame, node)
         case ClassValue(info=info) if "." in name:
             return _inherited_factory(run, info, name, arguments, state, frame, node)
+        case ClassValue(info=info) if name == LIGHTNING_FACTORY and info.is_lightning:
+            # The rest of what the constructor gets stands in the checkpoint.
+            made = Arguments((), arguments.keywords, complete=False)
+            return run.execution.instantiate(info, made, state, frame, node)
         case ClassValue():
             return run.calls.unknown_call(arguments, state, frame, node, havoc=name != "apply")
         case Func() | Method() if name in ("apply", "__call__"):
@@ -373,11 +378,20 @@ def _unknown_method(
     if not arguments.values or _is_mode_like(name):
         if _is_mode_like(name):
             run.models.forget_mode(oid, state)
+        if name in _FREEZES_ALL:
+            origin = run.origin(frame, node, "what it freezes is not seen")
+            run.models.set_trainable(oid, None, True, state, origin)
         return [(state, run.fresh(state, frame, node, "result"))]
     made = run.training.forward(
         oid, spelled_name, arguments.values, state, frame, node, record=False
     )
     return [(state, replace(made, attached=Certainty.UNKNOWN, cut=None))]
+
+
+_FREEZES_ALL = frozenset(
+    {"freeze", "freeze_all", "freeze_weights", "freeze_params", "freeze_parameters"}
+)
+"""Not `freeze_bn`, `freeze_feature_encoder`: they leave the rest to train."""
 
 
 def _is_mode_like(name: str) -> bool:

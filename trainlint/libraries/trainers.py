@@ -118,6 +118,9 @@ LIGHTNING_METHODS = {
 }
 """What a LightningModule's own methods do."""
 
+LIGHTNING_FACTORY = "load_from_checkpoint"
+"""The class method that makes one: by its constructor, and in the modes that this leaves."""
+
 _LIGHTNING: dict[str, Spec] = {
     **{
         f"{place}.Trainer": Role("lightning_trainer")

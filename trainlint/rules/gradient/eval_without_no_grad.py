@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainlint.core.diagnostic import Severity
 from trainlint.core.events import Evaluation, Evidence
-from trainlint.core.facts import Certainty, Share
+from trainlint.core.facts import Certainty, Share, TrainableFact
 from trainlint.core.rule import Finding, Rule
 
 
@@ -74,7 +74,7 @@ class EvalWithoutNoGrad(
         model = event.model
         if event.grad is not Certainty.YES or not event.in_loop or not _is_evaluation(event):
             return
-        if model.managed or event.needs_train or model.trainable.share is Share.NONE:
+        if model.managed or event.needs_train or _perhaps_frozen(model.trainable):
             return
         finding = self.finding(event.site, model=model.name, when=event.when)
         finding = finding.because(model.mode.origin if _asked(event) else None)
@@ -88,3 +88,8 @@ def _asked(event: Evaluation) -> bool:
 
 def _is_evaluation(event: Evaluation) -> bool:
     return _asked(event) or event.evidence >= {Evidence.NAME, Evidence.METRICS}
+
+
+def _perhaps_frozen(fact: TrainableFact) -> bool:
+    """All is frozen, or somebody set the flags to what is not seen here."""
+    return fact.share is Share.NONE or (fact.share is Share.UNKNOWN and fact.origin is not None)
