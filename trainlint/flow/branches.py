@@ -12,6 +12,7 @@ from trainlint.flow.frames import (
     Frame,
     Out,
 )
+from trainlint.flow.reading import leaves
 from trainlint.flow.state import (
     MAX_DISJUNCTS,
     Decision,
@@ -34,6 +35,7 @@ from trainlint.flow.values import (
     condition_key,
     is_text,
 )
+from trainlint.libraries import LIBRARY
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
@@ -58,7 +60,8 @@ class Branches:
         self.run.tests.append(s.test)
         around, outside = frame.decided, len(self.run.open)
         frame.decided = within = {undetermined} if undetermined else set()
-        self.run.open.extend(within or self.run.answered)
+        answered = tuple(self.run.answered)
+        self.run.open.extend(within or answered)
         first = self.run.block(s.body, yes, frame)
         self.run.tests.pop()
         second = self.run.block(s.orelse, no, frame)
@@ -67,6 +70,9 @@ class Branches:
         around |= within
         jumps = [*first.jumps, *second.jumps]
         if not undetermined:
+            if answered and not isinstance(s.test, ir.BoolOp) and _guards(s):
+                # The rest of the block stands under a guard whose answer is known, too.
+                self.run.open.extend(answered)
             return Out([*first.on, *second.on], jumps)
         if not self.choices.asks_for_process(s):
             self._decide(undetermined, first, second, within)
@@ -226,9 +232,15 @@ class Branches:
             case Func() | ClassValue() | Method() | Package() | Partial():
                 return True
             case External(path=path):
-                return None if path.startswith("?") or path.isupper() else True
+                # `from config import cfg`: of a file that is not here, it may be any value.
+                return True if path.split(".", 1)[0] in LIBRARY.packages else None
             case _:
                 return None
+
+
+def _guards(s: ir.If) -> bool:
+    """Whether one side leaves: what follows belongs to the other."""
+    return leaves(s.body) or leaves(s.orelse)
 
 
 def _less_partial(states: list[State]) -> None:

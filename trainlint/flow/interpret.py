@@ -194,6 +194,7 @@ class Interpreter:
     def block(self, body: ir.Block, states: list[State], frame: Frame) -> Out:
         """Run statements one after the other."""
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
+        outside = len(self.open)
         for statement in body:
             if not states:
                 break
@@ -204,6 +205,7 @@ class Interpreter:
                 jumps.extend(out.jumps)
             # Only where a statement split a state is there something new to merge or to bound.
             states = self.join(after) if len(after) > len(states) else after
+        del self.open[outside:]
         return Out(states, jumps)
 
     def join(self, states: Iterable[State], limit: int = MAX_DISJUNCTS) -> list[State]:
