@@ -63,8 +63,8 @@ class Branches:
         answered = tuple(self.run.answered)
         self.run.open.extend(within or answered)
         first = self.run.block(s.body, yes, frame)
-        self.run.tests.pop()
         second = self.run.block(s.orelse, no, frame)
+        self.run.tests.pop()
         frame.decided = around
         del self.run.open[outside:]
         around |= within

@@ -56,6 +56,8 @@ class Loop:
     """Its rounds are alike; False for a loop over known items or over the parts of a model."""
     tests: int = 0
     """How many tests stood around the loop."""
+    names: frozenset[str] = frozenset()
+    """What a `for` binds in each of its rounds."""
     draw: Draw | None = None
     """The distributed sampler that it draws from, with the epoch loop around it."""
 

@@ -15,6 +15,7 @@ from trainlint.flow.frames import (
 )
 from trainlint.flow.ir import spelled
 from trainlint.flow.part_walks import part_walk
+from trainlint.flow.reading import mentioned
 from trainlint.flow.state import (
     State,
 )
@@ -57,6 +58,7 @@ class Iteration:
             loaders=(spelled(s.iter),),
             site=self.run.site(frame, s),
             draw=self.run.epochs.draws(iterable, state),
+            names=frozenset(mentioned(s.target)),
         )
         parameters = self.run.collections.iterates_parameters(iterable, state)
         if parameters:

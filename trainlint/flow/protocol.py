@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trainlint.core.events import Event, GradientsCleared, OptimizerStep, SchedulerStep
 from trainlint.core.facts import Certainty, Gradients, Site
 from trainlint.flow import ir
+from trainlint.flow.reading import mentioned
 from trainlint.flow.state import Decision, State
 from trainlint.flow.values import ObjectId
 from trainlint.flow.walk import walk
@@ -90,13 +91,22 @@ class Protocol:
         inside = self.run.loops[-1].tests if self.run.loops else 0
         return any(_or_modulo(test) for test in self.run.tests[inside:])
 
+    def _asks_for_the_round(self) -> bool:
+        """`if k != last: model.zero_grad()`: in some rounds on purpose, in others not."""
+        loop = self.run.loops[-1] if self.run.loops else None
+        if loop is None or not loop.names:
+            return False
+        tests = self.run.tests[loop.tests :]
+        return any(isinstance(t, ir.Compare) and mentioned(t) & loop.names for t in tests)
+
     def cleared(self, event: GradientsCleared, oid: ObjectId, state: State) -> None:
         """Note that fresh gradients of an earlier round are cleared in every round."""
         facts = event.optimizer
         if counts_rounds(state):
             self.cleared_nth.add((oid, self._innermost()))
         early = facts.gradients is Gradients.FRESH and not facts.backward_this_round
-        if early and self.run.loops and not counts_rounds(state):
+        chosen = counts_rounds(state) or self._asks_for_the_round()
+        if early and self.run.loops and not chosen:
             held = Held(event, oid, self.run.rounds, state.decisions, self._innermost())
             self.clearings.append(held)
 
