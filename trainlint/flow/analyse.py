@@ -446,7 +446,13 @@ def _evaluations(run: Interpreter) -> None:
             if in_eval and (key[0], key[2:5]) in same_function:
                 continue
         origin = training.trained_models.get(seen.oid) or training.trained_parts.get(seen.oid)
-        event = replace(seen.event, trained_elsewhere=origin)
+        event = replace(
+            seen.event,
+            site=seen.use.site,
+            function=seen.use.function,
+            model=replace(seen.event.model, name=seen.use.name),
+            trained_elsewhere=origin,
+        )
         for path in dict.fromkeys(seen.paths[:MAX_PATHS]):
             run.recorder.raise_event(event, seen.rounds, path)
 

@@ -197,6 +197,7 @@ class Execution:
             frame,
             cls=func.owner,
             called=self.run.site(frame, node),
+            loops=len(self.run.loops),
         )
         self.run.frames[frame_id] = inner
         bound = bind(function, arguments)

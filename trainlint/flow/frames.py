@@ -79,6 +79,8 @@ class Frame:
     cls: ClassInfo | None = None
     called: Site | None = None
     """The call in the caller's code."""
+    loops: int = 0
+    """How many loops stood around that call."""
     decided: set[Hashable] = field(default_factory=set)
     """The tests that both ways of were taken in the branch that runs now."""
 

@@ -40,6 +40,7 @@ from trainlint.flow.idle_adapters import shown
 from trainlint.flow.latecomers import Latecomers
 from trainlint.flow.models import ADAPTER, UNGRAPHED, Models
 from trainlint.flow.naming import is_evaluation_name, is_training_name, steps_itself
+from trainlint.flow.outside import Outside, Use
 from trainlint.flow.protocol import Protocol
 from trainlint.flow.state import (
     Decision,
@@ -74,7 +75,8 @@ class Seen:
     oid: ObjectId
     rounds: int
     paths: list[frozenset[Decision]]
-    loops: tuple[int, ...] = ()
+    loops: tuple[int, ...]
+    use: Use
     trained: bool = False
     dropped: bool = False
     """Some state in which it ran is followed no further."""
@@ -118,6 +120,7 @@ class Training:
         self.followers: set[ObjectId] = set()
         self.protocol = Protocol(interpreter)
         self.latecomers = Latecomers(interpreter)
+        self.outside = Outside(interpreter)
         self.accumulation = Accumulation(interpreter)
         self.pile_ups: list[tuple[GradientsPileUp, ObjectId, int, frozenset[Decision]]] = []
         self.bypassed_at: dict[object, Site] = {}
@@ -162,7 +165,7 @@ class Training:
         bypass = self._bypassed(oid, state)
         made = Forward(oid, key, facts, grad.on, grad.origin, grad.leaked, bypass, carries)
         if bypass is not None:
-            self.bypassed_at[made.site] = self._outside(bypass, state, frame, node)
+            self.bypassed_at[made.site] = self.outside.past(bypass, state, frame, node)
         if record:
             self._remember(key, made, state, frame, node, result_used)
         if grad.on is Certainty.NO or self._named_evaluation(frame, grad.on):
@@ -207,14 +210,6 @@ class Training:
             if part and self.models.share(oid, state).share is not Share.NONE:
                 return wrapper
         return None
-
-    def _outside(self, wrapper: ObjectId, state: State, frame: Frame, node: ir.Node) -> Site:
-        """Where a call goes past a wrapper: outside of what is wrapped, whose methods call on."""
-        own = {Ref(part) for part in self.models.reach(wrapper, state)}
-        site, current = self.run.site(frame, node), frame
-        while current.receiver in own and current.called is not None and current.caller is not None:
-            site, current = current.called, current.caller
-        return site
 
     def _named_evaluation(self, frame: Frame, grad: Certainty) -> bool:
         """A loader or the function says so; with gradients off, also one of its callers.
@@ -266,8 +261,11 @@ class Training:
             # A wrapper's forward is one of the model that it wraps, and trains that.
             own = self.models.base(made.oid, state)
             loops = tuple(loop.node for loop in self.run.loops)
-            self.forwards[key] = Seen(event, own, self.run.rounds, [state.decisions], loops)
+            use = self.outside.use(made.oid, made.facts.name, state, frame, node)
+            self.run.recorder.reaches(use.site, self.run.open)
+            self.forwards[key] = Seen(event, own, self.run.rounds, [state.decisions], loops, use)
             return
+        self.run.recorder.reaches(seen.use.site, self.run.open)
         seen.paths.append(state.decisions)
         if self.run.rounds < seen.rounds:
             seen.rounds = self.run.rounds
