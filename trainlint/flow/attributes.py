@@ -240,7 +240,9 @@ class Attributes:
         if attr == "data":
             return self.run.tensors.cut(tensor, Cut.DATA, frame, e)
         if attr in SHAPES:
-            return Ref(("attr", ("tensor", frame.module.path, e.node), attr))
+            numbers = Ref(("attr", ("tensor", frame.module.path, e.node), attr))
+            self.run.collections.hold_no_graph([(state, numbers)])
+            return numbers
         if attr in (
             "loss",
             "logits",
@@ -487,11 +489,16 @@ def _own_property(cls: ClassInfo, attr: str) -> bool:
 
 
 def decorator_names(function: ir.Function) -> set[str]:
-    return {spelled(d).rsplit(".", 1)[-1].removesuffix("(...)") for d in function.decorators}
+    return {_last_word(d) for d in function.decorators}
 
 
 def _is_builtin_decorator(decorator: ir.Expr) -> bool:
-    return spelled(decorator).rsplit(".", 1)[-1].removesuffix("(...)") in _BUILTIN_DECORATORS
+    return _last_word(decorator) in _BUILTIN_DECORATORS
+
+
+def _last_word(decorator: ir.Expr) -> str:
+    """`no_grad` of `@torch.no_grad()`."""
+    return spelled(decorator).removesuffix("(...)").rsplit(".", 1)[-1]
 
 
 def _is_flag(attr: str) -> bool:

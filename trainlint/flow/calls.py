@@ -279,7 +279,8 @@ class Calls:
         if module is not None and module.cls is not None and _is_loss_class(module, inputs, name):
             return self._own_loss(oid, name, module, arguments, state, frame, node)
         before = state.grad
-        forward = module.cls.method("forward") if module is not None and module.cls else None
+        inner = state.module(self.run.models.base(oid, state))  # what DDP and PEFT wrap
+        forward = inner.cls.method("forward") if inner is not None and inner.cls else None
         if forward is not None and decorator_names(forward.function) & GRADIENTS_OFF:
             origin = self.run.origin(frame, node, "its `forward` runs with gradients off")
             state.grad = GradMode(Certainty.NO, origin=origin)

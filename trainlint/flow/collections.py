@@ -312,7 +312,7 @@ class Collections:
                         part = links[0][1]
                         named = thing.path.startswith("named")
                         return TupleValue((Ref(("name", item.oid)), part)) if named else part
-                    case None if _names_a_loader(node) or self.is_data(value):
+                    case None if _names_a_loader(node, oid) or self.is_data(value):
                         self.data_items.add(item.oid)
                         return item
                     case None if self.run.models.is_inside(oid, state):
@@ -538,8 +538,10 @@ def _optimizer(value: Value) -> OptimizerClass | None:
     return made if isinstance(made, OptimizerClass) else None
 
 
-def _names_a_loader(node: ir.Node) -> bool:
+def _names_a_loader(node: ir.Node, oid: ObjectId) -> bool:
     """Whether a loop draws from what is called a loader: batches of data, and no graph in them."""
+    if isinstance(oid, tuple) and oid[0] == "param" and _LOADER_NAME.search(str(oid[-1])):
+        return True
     iterable = getattr(node, "iter", None)
     # `enumerate(train_loader)` draws from what it is given.
     drawn = [a.value for a in iterable.args] if isinstance(iterable, ir.Call) else []

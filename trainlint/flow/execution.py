@@ -23,6 +23,7 @@ from trainlint.flow.relevance import only_looks_up, reads_variables
 from trainlint.flow.sensitivity import own_sensitivity
 from trainlint.flow.state import (
     ContextObject,
+    HeapObject,
     InstanceObject,
     LibraryObject,
     ModuleObject,
@@ -38,6 +39,7 @@ from trainlint.flow.values import (
     Partial,
     Ref,
     Tensor,
+    TupleValue,
     Value,
     const,
 )
@@ -142,11 +144,12 @@ class Execution:
             known = self.run.unchanged.get(before)
         except TypeError:
             return self.execute(func, arguments, state, frame, node)
-        if known is not None:
-            return [(state, known)]
+        if known is not None and _held(known[0], state) == known[1]:
+            return [(state, known[0])]
         results = self.execute(func, arguments, state, frame, node)
         if len(results) == 1 and results[0][0].key() == before[-1]:
-            self.run.unchanged[before] = results[0][1]
+            after, value = results[0]
+            self.run.unchanged[before] = value, _held(value, after)
         return results
 
     @staticmethod
@@ -344,6 +347,12 @@ class Execution:
                 ] or [(state, inner)]
             case _:
                 return [(state, inner)]
+
+
+def _held(value: Value, state: State) -> tuple[HeapObject | None, ...]:
+    """What a result refers to: a context manager that was made is needed with it."""
+    values = value.items if isinstance(value, TupleValue) else (value,)
+    return tuple(state.heap.get(v.oid) for v in values if isinstance(v, Ref))
 
 
 def _is_stand_in(default: Value) -> bool:

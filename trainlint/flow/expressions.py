@@ -178,7 +178,10 @@ class Expressions:
             return replace(value, activation="")
         if isinstance(value, Const) and e.op == "-" and isinstance(value.value, int | float):
             return const(-value.value)
-        return Ref(("expr", e.op, value_key(value)))
+        result = Ref(("expr", e.op, value_key(value)))
+        if self.run.collections.is_data(value):
+            self.run.collections.hold_no_graph([(state, result)])
+        return result
 
     def _taken(
         self, thing: Value, key: Value, state: State, frame: Frame, e: ir.Subscript

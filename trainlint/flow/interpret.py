@@ -143,8 +143,8 @@ class Interpreter:
         """The tests that what was assumed has just answered."""
         self.part_items: set[ObjectId] = set()
         """What tells the rounds apart of the loops over a module's parts."""
-        self.unchanged: dict[Hashable, Value] = {}
-        """Calls that left a state as it was, with their results."""
+        self.unchanged: dict[Hashable, tuple[Value, Hashable]] = {}
+        """Calls that left a state as it was, with their results and what these refer to."""
 
     def let_go(self) -> None:
         """Forget everything: the parts know each other, and only the collector would part them."""

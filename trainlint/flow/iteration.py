@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from trainlint.flow.suspended import Drawn
 
 
+_TRANSPARENT = re.compile(r"(^|\.)(enumerate|iter|islice|reversed|tqdm|zip)\(\.\.\.\)$")
+"""Functions that give what they are given, one by one."""
+
+
 class Iteration:
     """Loops: their rounds, until nothing new comes out of them."""
 
@@ -44,6 +49,17 @@ class Iteration:
             out.jumps.extend(part.jumps)
         return out
 
+    @staticmethod
+    def _loaders(e: ir.Expr, value: Value) -> tuple[str, ...]:
+        """What a loop draws from, as it is written, and as a parameter is called that it is."""
+        names = [spelled(e)]
+        while isinstance(e, ir.Call) and e.args and _TRANSPARENT.search(names[-1]):
+            e = e.args[0].value
+            names.append(spelled(e))
+        if isinstance(value, Ref) and isinstance(value.oid, tuple) and value.oid[0] == "param":
+            names.append(str(value.oid[-1]))
+        return tuple(dict.fromkeys(names))
+
     def _for_over(self, s: ir.For, iterable: Value, state: State, frame: Frame) -> Out:
         drawn = self.run.suspended.drawn(iterable, state, frame, s)
         if drawn is not None:
@@ -55,7 +71,7 @@ class Iteration:
         loop = Loop(
             loop_word(s.target, s.iter),
             node=s.node,
-            loaders=(spelled(s.iter),),
+            loaders=self._loaders(s.iter, iterable),
             site=self.run.site(frame, s),
             draw=self.run.epochs.draws(iterable, state),
             names=frozenset(mentioned(s.target)),

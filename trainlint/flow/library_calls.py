@@ -332,6 +332,8 @@ class LibraryCalls:
                 return [(state, self.run.engines.initialize(arguments, Place(state, frame, node)))]
             case "lightning_cli":
                 return self.run.hooked.command_line(arguments, Place(state, frame, node))
+            case "is_grad_enabled" if state.grad.on is not Certainty.UNKNOWN:
+                return [(state, const(state.grad.on is Certainty.YES))]
             case "load":
                 return [(state, self.run.fresh(state, frame, node, LOADED))]
             case "restored":

@@ -44,7 +44,7 @@ from trainlint.flow.values import (
     const,
 )
 from trainlint.flow.written import updated_by_hand
-from trainlint.libraries.torch import ACTIVATION_METHODS, RESHAPE_METHODS
+from trainlint.libraries.torch import ACTIVATION_METHODS, INDEXED_METHODS, RESHAPE_METHODS
 from trainlint.libraries.trainers import LIGHTNING_FACTORY
 
 if TYPE_CHECKING:
@@ -706,14 +706,19 @@ def _tensor(
             run.scopes.store(node.func.value, made_leaf, state, frame, node)
         return [(state, made_leaf)]
     if name in SHAPES:
-        return [(state, run.fresh(state, frame, node))]
+        numbers: Evaluated = [(state, run.fresh(state, frame, node))]
+        run.collections.hold_no_graph(numbers)
+        return numbers
     if name in ("retain_grad", "register_hook", "share_memory_"):
         return [(state, NONE)]
     activation = ACTIVATION_METHODS.get(name, "")
     if activation:
         origin = run.origin(frame, node, f"{activation} is applied here")
         return [(state, replace(tensor, activation=activation, activation_origin=origin))]
-    joined = run.tensors.combine((tensor, *arguments.values), "/" if name == "div" else name, state)
+    given = arguments.values
+    if name in RESHAPE_METHODS or name in INDEXED_METHODS:
+        given = tuple(v for v in given if isinstance(v, Tensor))  # the rest are numbers
+    joined = run.tensors.combine((tensor, *given), "/" if name == "div" else name, state)
     assert isinstance(joined, Tensor)
     if name in RESHAPE_METHODS:
         joined = replace(

@@ -322,6 +322,9 @@ class Training:
         tensor = loss if isinstance(loss, Tensor) else Tensor()
         opaque = not isinstance(loss, Tensor)
         facts = self.loss_facts(tensor, name)
+        if facts.grad_leaked and state.grad.on is Certainty.YES:
+            # Turned on again since: by hand, but around the forward alone.
+            facts = replace(facts, grad_leaked=False)
         holders = self._holders(tensor, state)
         self.run.recorder.raise_event(
             Backward(

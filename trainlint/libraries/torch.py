@@ -194,6 +194,7 @@ _GRAD: dict[str, Spec] = {
     "torch.no_grad": Context("no_grad"),
     "torch.inference_mode": Context("inference_mode"),
     "torch.enable_grad": Context("enable_grad"),
+    "torch.is_grad_enabled": Operation("is_grad_enabled"),
     "torch.set_grad_enabled": Context("set_grad_enabled", statement_works=True),
     "torch.autocast": Context("neutral"),
     "torch.amp.autocast": Context("neutral"),
@@ -325,6 +326,10 @@ ACTIVATION_METHODS = {
 }
 """Methods of a tensor that are activations."""
 
+INDEXED_METHODS = frozenset(
+    "gather index_select masked_select take_along_dim sum mean logsumexp norm std var".split()
+)
+"""Methods whose arguments are sizes, dimensions, indices or masks: no graph is in them."""
 RESHAPE_METHODS = frozenset(
     """to cuda cpu float half double squeeze unsqueeze view reshape flatten contiguous clone permute
     transpose view_as reshape_as unflatten type movedim

@@ -10,6 +10,7 @@ import libcst as cst
 
 from trainlint.flow import ir
 from trainlint.syntax.depth import TooDeep, deep_stack
+from trainlint.syntax.draining import drained
 from trainlint.syntax.expressions import ExpressionLowering, Scope, operator
 from trainlint.syntax.lean import parse_module
 from trainlint.syntax.patterns import PatternLowering, conjunction
@@ -305,7 +306,8 @@ class _StatementLowering(ExpressionLowering):
         index = self.statement(node)
         test = self.expr(node.test)
         body = self.suite(node.body)
-        out.append(ir.While(test, body, self.orelse(node.orelse), index))
+        loop = ir.While(test, body, self.orelse(node.orelse), index)
+        out.append(drained(loop) or loop)
 
     @_lowers("With")
     def _with(self, node: cst.With, out: list[ir.Statement]) -> None:
