@@ -11,8 +11,10 @@ from tests.fixtures.checking import check_paths
 from tests.properties import (  # noqa: F401
     rewritten_flow,
     rewritten_names,
+    rewritten_shape,
     wrong_objects,
     wrong_places,
+    wrong_ways,
 )
 from tests.properties.edits import Files
 from tests.properties.mutators import MUTATORS, Mutator

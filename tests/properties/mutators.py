@@ -96,7 +96,8 @@ def switches_to_train(statement: ast.stmt) -> bool:
     "train-in-eval-mode",
     "mixed-training-flags",
     harmless_in="amp_accumulate:0 two_groups:0 denoising_diffusion:0 evaluating_context:0"
-    " lora_tiny:1 mean_teacher:0 momentum_contrast:0",
+    " lora_tiny:1 mean_teacher:0 momentum_contrast:0 adapters_in_turn:0 fabric_loop:1"
+    " feature_distill wgan_gp",
 )
 def drop_train(source: str) -> Iterator[str]:
     def plain(statement: ast.stmt) -> bool:
@@ -105,7 +106,11 @@ def drop_train(source: str) -> Iterator[str]:
     yield from each(source, plain, _delete)
 
 
-@mutator("train-in-eval-mode", harmless_in="hf_trainer:0 segmentation_solver:1")
+@mutator(
+    "train-in-eval-mode",
+    "eval-in-train-mode",  # `train(phase == "train")`: nothing switches any more
+    harmless_in="hf_trainer:0 segmentation_solver:1 feature_distill",
+)
 def forget_restore(source: str) -> Iterator[str]:
     def restoring(statement: ast.stmt) -> bool:
         return switches_to_train(statement) and bool(statement.value.args)  # type: ignore[attr-defined]
@@ -136,7 +141,8 @@ def train_once_before_all(source: str) -> Iterator[str]:
     "eval-in-train-mode",
     "reference-model-in-train-mode",
     harmless_in="distill:1 transfer:0 adversarial:0 cells:0 denoising_diffusion:0"
-    " denoising_diffusion:1 segmentation_solver:0 lora_tiny:1",
+    " denoising_diffusion:1 segmentation_solver:0 lora_tiny:1 forecaster:1 simclr_probe:1"
+    " vit_args:1 wgan_gp:0",
 )
 def drop_eval(source: str) -> Iterator[str]:
     yield from each(source, is_call("eval"), _delete)
@@ -190,14 +196,15 @@ def _unwrap(tree: ast.Module, block: Block, index: int) -> bool:
     "eval-without-no-grad",
     "gradients-without-optimizer",
     harmless_in="distill:1 lbfgs:0 cells:0 denoising_diffusion:0 lora_tiny:0 mean_teacher:1"
-    " momentum_contrast",
+    " momentum_contrast feature_distill:1 ppo template:0 template:1 wgan_gp:0",
 )
 def drop_no_grad(source: str) -> Iterator[str]:
     yield from each(source, _switches_off, _unwrap)
 
 
 @mutator(
-    "eval-without-no-grad", harmless_in="denoising_diffusion:0 mean_teacher:0 momentum_contrast"
+    "eval-without-no-grad",
+    harmless_in="denoising_diffusion:0 mean_teacher:0 momentum_contrast vit_args wgan_gp",
 )
 def drop_no_grad_decorator(source: str) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
@@ -236,7 +243,8 @@ def no_grad_without_parentheses(source: str) -> Iterator[str]:
 @mutator(
     "grad-mode-leaked",
     "backward-under-no-grad",
-    harmless_in="lbfgs:0 cells:0 denoising_diffusion:0 lora_tiny:0 momentum_contrast:0",
+    harmless_in="lbfgs:0 cells:0 denoising_diffusion:0 lora_tiny:0 momentum_contrast:0"
+    " fabric_loop:1 kaggle_kernel:1 lightning_transfer:0",
 )
 def leave_gradients_off(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
@@ -247,7 +255,7 @@ def leave_gradients_off(source: str) -> Iterator[str]:
     yield from each(source, _switches_off, edit)
 
 
-def _before_backward(source: str, make: Callable[[ast.Assign], ast.stmt | None]) -> Iterator[str]:
+def before_backward(source: str, make: Callable[[ast.Assign], ast.stmt | None]) -> Iterator[str]:
     """Change the assignment of what the backward that follows it runs on."""
 
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
@@ -278,7 +286,7 @@ def item_of_loss(source: str) -> Iterator[str]:
         call = ast.Attribute(found.value, "item", ast.Load())
         return ast.Assign(found.targets, ast.Call(call, [], []))
 
-    yield from _before_backward(source, make)
+    yield from before_backward(source, make)
 
 
 @mutator("loss-detached")
@@ -287,7 +295,7 @@ def detach_loss(source: str) -> Iterator[str]:
         call = ast.Attribute(found.value, "detach", ast.Load())
         return ast.Assign(found.targets, ast.Call(call, [], []))
 
-    yield from _before_backward(source, make)
+    yield from before_backward(source, make)
 
 
 @mutator("loss-detached")
@@ -296,7 +304,7 @@ def wrap_loss_anew(source: str) -> Iterator[str]:
         target, value = ast.unparse(found.targets[0]), ast.unparse(found.value)
         return parse_one(f"{target} = torch.tensor({value}, requires_grad=True)")
 
-    yield from _before_backward(source, make)
+    yield from before_backward(source, make)
 
 
 @mutator("backward-under-no-grad")
@@ -320,7 +328,9 @@ def loss_under_no_grad(source: str) -> Iterator[str]:
 # --- the step --------------------------------------------------------------------------
 
 
-@mutator("missing-zero-grad", harmless_in="amp_accumulate:0 amp_steps:0 lora_tiny:0")
+@mutator(
+    "missing-zero-grad", harmless_in="amp_accumulate:0 amp_steps:0 lora_tiny:0 bert_finetune:0"
+)
 def drop_zero_grad(source: str) -> Iterator[str]:
     yield from each(source, is_call("zero_grad"), _delete)
 
@@ -432,7 +442,7 @@ def scheduler_first(source: str) -> Iterator[str]:
 # --- optimizers and freezing -------------------------------------------------------------
 
 
-def _makes_optimizer(statement: ast.stmt) -> bool:
+def makes_optimizer(statement: ast.stmt) -> bool:
     if not isinstance(statement, ast.Assign):
         return False
     return is_optimizer_name(ast.unparse(statement.targets[0])) and ".parameters()" in ast.unparse(
@@ -440,7 +450,7 @@ def _makes_optimizer(statement: ast.stmt) -> bool:
     )
 
 
-def _model_of(statement: ast.stmt) -> str:
+def model_of(statement: ast.stmt) -> str:
     """The model whose parameters an optimizer is given, whole and directly."""
     assert isinstance(statement, ast.Assign)
     found = [called(n) for n in ast.walk(statement.value) if isinstance(n, ast.Call)]
@@ -450,29 +460,34 @@ def _model_of(statement: ast.stmt) -> str:
 
 def _after_making(source: str, *texts: str, before: bool = False) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
-        model = _model_of(block[index])
+        model = model_of(block[index])
         if not model:
             return False
         at = index if before else index + 1
         block[at:at] = [parse_one(t.format(model=model)) for t in texts]
         return True
 
-    yield from each(source, _makes_optimizer, edit)
+    yield from each(source, makes_optimizer, edit)
 
 
-@mutator("optimizer-over-frozen-params", "peft-frozen-by-hand", harmless_in="transfer:0")
+@mutator("optimizer-over-frozen-params", "peft-frozen-by-hand", harmless_in="transfer:0 wgan_gp:1")
 def freeze_everything(source: str) -> Iterator[str]:
     yield from _after_making(
         source, "for p in {model}.parameters():\n    p.requires_grad = False", before=True
     )
 
 
-@mutator("optimizer-over-frozen-params", "peft-frozen-by-hand", "optimizer-includes-frozen-params")
+@mutator(
+    "optimizer-over-frozen-params",
+    "peft-frozen-by-hand",
+    "optimizer-includes-frozen-params",
+    harmless_in="wgan_gp:1",
+)
 def freeze_everything_after(source: str) -> Iterator[str]:
     yield from _after_making(source, "{model}.requires_grad_(False)")
 
 
-@mutator("optimizer-stale-model", harmless_in="variational:0")
+@mutator("optimizer-stale-model", harmless_in="variational:0 lightning_transfer")
 def copy_model_after_optimizer(source: str) -> Iterator[str]:
     for text in _after_making(source, "{model} = __import__('copy').deepcopy({model})"):
         name = "deepcopy"
@@ -487,7 +502,7 @@ def _moved_before(source: str, wanted: Callable[[ast.stmt], bool]) -> Iterator[s
         block.insert(at, block.pop(index))
         return True
 
-    yield from each(source, _makes_optimizer, edit)
+    yield from each(source, makes_optimizer, edit)
 
 
 @mutator("optimizer-misses-params")
@@ -515,7 +530,7 @@ def new_head_after_optimizer(source: str) -> Iterator[str]:
     "optimizer-includes-frozen-params",
     "freeze-after-optimizer",
     "optimizer-misses-params",
-    harmless_in="momentum_contrast",
+    harmless_in="momentum_contrast simclr_probe",
 )
 def optimizer_before_freezing(source: str) -> Iterator[str]:
     def wanted(statement: ast.stmt) -> bool:
@@ -527,7 +542,7 @@ def optimizer_before_freezing(source: str) -> Iterator[str]:
 @mutator("exhausted-parameter-iterator")
 def count_what_the_optimizer_needs(source: str) -> Iterator[str]:
     def edit(tree: ast.Module, block: Block, index: int) -> bool:
-        model = _model_of(block[index])
+        model = model_of(block[index])
         if not model:
             return False
         for node in ast.walk(block[index]):
@@ -543,7 +558,7 @@ def count_what_the_optimizer_needs(source: str) -> Iterator[str]:
         ]
         return True
 
-    yield from each(source, _makes_optimizer, edit)
+    yield from each(source, makes_optimizer, edit)
 
 
 @mutator("requires-grad-misset")

@@ -138,7 +138,7 @@ def into_main(files: Files) -> Files | None:
         return None
     name, tree = found
     script = [s for s in tree.body if not _is_definition(s)]
-    if any(isinstance(s, ast.If) for s in script) or len(script) < 4 or _closes_over(tree, script):
+    if any(isinstance(s, ast.If) for s in script) or len(script) < 4 or closes_over(tree, script):
         return None
     body = [s for s in tree.body if _is_definition(s)]
     main = _function("main_program", [], script)
@@ -146,7 +146,7 @@ def into_main(files: Files) -> Files | None:
     return {name: written(tree)}
 
 
-def _closes_over(tree: ast.Module, script: Block) -> bool:
+def closes_over(tree: ast.Module, script: Block) -> bool:
     """Whether functions use the script's variables."""
     made = {name for statement in script for name in stored(statement)}
     functions = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
@@ -192,7 +192,7 @@ def split_files(files: Files) -> Files | None:
     made = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
     moved = [s for s in made if s.name != "main"]
     rest = [s for s in tree.body if s not in moved and s not in imports]
-    if not moved or not rest or _closes_over(tree, rest):
+    if not moved or not rest or closes_over(tree, rest):
         return None
     bring = ast.ImportFrom("parts_of_it", [ast.alias(s.name) for s in moved], 0)
     parts = written(ast.Module([*imports, *moved], []))

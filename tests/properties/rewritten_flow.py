@@ -18,7 +18,7 @@ def at_head(tree: ast.Module, *texts: str) -> None:
     tree.body[at:at] = [s for text in texts for s in ast.parse(text).body]
 
 
-def _own_jumps(loop: ast.stmt, kinds: tuple[type[ast.stmt], ...]) -> bool:
+def own_jumps(loop: ast.stmt, kinds: tuple[type[ast.stmt], ...]) -> bool:
     """Whether a loop holds a `break` or `continue` of its own."""
     todo: list[ast.AST] = list(loop.body)  # type: ignore[attr-defined]
     while todo:
@@ -72,7 +72,7 @@ def count_in_while(files: Files) -> Files:
                 call = loop.iter
                 if not isinstance(call, ast.Call) or ast.unparse(call.func) != "range":
                     continue
-                if len(call.args) > 2 or _own_jumps(loop, (ast.Continue,)):
+                if len(call.args) > 2 or own_jumps(loop, (ast.Continue,)):
                     continue
                 start, stop = ("0", *map(ast.unparse, call.args))[-2:]
                 name = ast.unparse(loop.target)
@@ -142,7 +142,7 @@ def decorator_as_context(files: Files) -> Files:
     return each_file(files, edit)
 
 
-def _contexts(files: Files, head: str, change: object) -> Files:
+def contexts(files: Files, head: str, change: object) -> Files:
     def edit(tree: ast.Module) -> None:
         assert callable(change)
         if head:
@@ -163,7 +163,7 @@ def context_in_a_name(files: Files) -> Files:
         found.items[0].context_expr = ast.Name("without", ast.Load())
         return [made, found]
 
-    return _contexts(files, "", change)
+    return contexts(files, "", change)
 
 
 @rewriter
@@ -175,7 +175,7 @@ def context_on_a_stack(files: Files) -> Files:
         new.body = [enter, *found.body]
         return [new]
 
-    return _contexts(files, "import contextlib", change)
+    return contexts(files, "import contextlib", change)
 
 
 @rewriter
@@ -185,7 +185,7 @@ def context_beside_another(files: Files) -> Files:
         found.items.append(ast.withitem(other))
         return [found]
 
-    return _contexts(files, "import contextlib", change)
+    return contexts(files, "import contextlib", change)
 
 
 @rewriter
@@ -199,7 +199,7 @@ def context_by_hand(files: Files) -> Files:
         head = ("before = torch.is_grad_enabled()", "torch.set_grad_enabled(False)")
         return [*map(parse_one, head), new]
 
-    return _contexts(files, "", change)
+    return contexts(files, "", change)
 
 
 @rewriter
@@ -209,7 +209,7 @@ def set_grad_enabled_for_no_grad(files: Files) -> Files:
         found.items[0].context_expr = ast.parse(call, mode="eval").body
         return [found]
 
-    return _contexts(files, "", change)
+    return contexts(files, "", change)
 
 
 @rewriter

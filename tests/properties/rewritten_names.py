@@ -11,7 +11,7 @@ from tests.properties.rewriters import each_file, only_file, rewriter, stored
 from tests.properties.rewritten_flow import at_head
 
 
-def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+def functions_of(tree: ast.Module) -> dict[str, ast.FunctionDef]:
     return {s.name: s for s in tree.body if isinstance(s, ast.FunctionDef)}
 
 
@@ -19,7 +19,7 @@ def _generates(function: ast.AST) -> bool:
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
 
 
-class _Replace(ast.NodeTransformer):
+class Replace(ast.NodeTransformer):
     """Loads of names become other expressions."""
 
     def __init__(self, new: dict[str, str], attributes: dict[str, str] | None = None) -> None:
@@ -96,7 +96,7 @@ def whole_names(files: Files) -> Files:
             if isinstance(s, (ast.Import, ast.ImportFrom))
             for a in s.names
         }
-        _Replace({k: v for k, v in whole.items() if k in bound}).visit(tree)
+        Replace({k: v for k, v in whole.items() if k in bound}).visit(tree)
         at_head(tree, "import torch.nn\nimport torch.nn.functional\nimport torch.optim")
 
     return each_file(files, edit)
@@ -184,7 +184,7 @@ def starred_arguments(files: Files) -> Files:
     """The project's functions get their arguments from a tuple."""
 
     def edit(tree: ast.Module) -> None:
-        known = _functions(tree)
+        known = functions_of(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in known and node.args:
                 if not any(isinstance(a, ast.Starred) for a in node.args):
@@ -198,7 +198,7 @@ def arguments_by_dict(files: Files) -> Files:
     """The project's functions get their arguments by name from a dict."""
 
     def edit(tree: ast.Module) -> None:
-        known = _functions(tree)
+        known = functions_of(tree)
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
@@ -220,7 +220,7 @@ def partial_calls(files: Files) -> Files:
     """`f(a, b)` becomes `partial(f, a)(b)` where f is the project's."""
 
     def edit(tree: ast.Module) -> None:
-        known = _functions(tree)
+        known = functions_of(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in known and node.args:
                 if isinstance(node.args[0], ast.Starred):
@@ -283,7 +283,7 @@ def extract_values(files: Files) -> Files:
                 for found in block:
                     if _movable(found) and len(made) < 40:
                         assert isinstance(found, ast.Assign)
-                        names = sorted(_names(found.value) - known)
+                        names = sorted(body_names(found.value) - known)
                         name = f"value_{len(made)}"
                         text = f"def {name}({', '.join(names)}):\n    return None"
                         new = parse_one(text)
@@ -312,7 +312,7 @@ def _movable(statement: ast.stmt) -> bool:
     return free and "super(" not in ast.unparse(statement)
 
 
-def _names(tree: ast.AST) -> set[str]:
+def body_names(tree: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
 
 
@@ -321,7 +321,7 @@ def inline_calls(files: Files) -> Files:
     """A call of a project's function that returns nothing is replaced by its body."""
 
     def edit(tree: ast.Module) -> None:
-        known = {n: f for n, f in _functions(tree).items() if _inlinable(f)}
+        known = {n: f for n, f in functions_of(tree).items() if _inlinable(f)}
         for block in list(blocks(tree)):
             for index in range(len(block) - 1, -1, -1):
                 found = block[index]
@@ -394,7 +394,7 @@ def _packed(files: Files, head: str, make: str, read: str) -> Files:
                     continue
                 parts = f"parts_{optimizer}"
                 new = {n: read.format(p=parts, n=n) for n in (model, optimizer)}
-                block[index + 1 :] = [_Replace(new).visit(s) for s in rest]
+                block[index + 1 :] = [Replace(new).visit(s) for s in rest]
                 block.insert(index + 1, parse_one(make.format(p=parts, m=model, o=optimizer)))
 
     return each_file(files, edit)
@@ -448,7 +448,7 @@ def tuple_assignments(files: Files) -> Files:
                 if isinstance(a, ast.Assign) and isinstance(b, ast.Assign):
                     target, other = a.targets[0], b.targets[0]
                     names = isinstance(target, ast.Name) and isinstance(other, ast.Name)
-                    if names and target.id not in _names(b.value):  # type: ignore[attr-defined]
+                    if names and target.id not in body_names(b.value):  # type: ignore[attr-defined]
                         both = ast.Tuple([target, other], ast.Store())
                         values = ast.Tuple([a.value, b.value], ast.Load())
                         block[index : index + 2] = [ast.Assign([both], values)]
@@ -492,8 +492,8 @@ def static_methods(files: Files) -> Files | None:
     if found is None:
         return None
     name, tree = found
-    chosen = {n: f for n, f in _functions(tree).items() if not f.decorator_list}
-    at_import = {n for s in tree.body if not isinstance(s, ast.FunctionDef) for n in _names(s)}
+    chosen = {n: f for n, f in functions_of(tree).items() if not f.decorator_list}
+    at_import = {n for s in tree.body if not isinstance(s, ast.FunctionDef) for n in body_names(s)}
     chosen = {n: f for n, f in chosen.items() if n not in at_import or n == "main"}
     if len(chosen) < 2:
         return None
@@ -501,8 +501,8 @@ def static_methods(files: Files) -> Files | None:
     inside = [s for s in tree.body if s in list(chosen.values())]
     tree.body = [s for s in tree.body if s not in inside]
     tools = ast.ClassDef("Steps", [], [], list(inside), [])
-    _Replace({n: f"Steps.{n}" for n in chosen}).visit(tree)
-    _Replace({n: f"Steps.{n}" for n in chosen}).visit(tools)
+    Replace({n: f"Steps.{n}" for n in chosen}).visit(tree)
+    Replace({n: f"Steps.{n}" for n in chosen}).visit(tools)
     for function in inside:
         assert isinstance(function, ast.FunctionDef)
         function.decorator_list.append(ast.Name("staticmethod", ast.Load()))
@@ -518,7 +518,7 @@ def global_variables(files: Files) -> Files | None:
         return None
     name, tree = found
     changed = False
-    for function in _functions(tree).values():
+    for function in functions_of(tree).values():
         if function.name not in ("main", "run", "train", "fit", "main_worker"):
             continue
         if any(isinstance(n, (ast.FunctionDef, ast.ListComp, ast.Nonlocal)) for n in function.body):
@@ -536,17 +536,17 @@ def global_variables(files: Files) -> Files | None:
 
 
 @rewriter
-def nested_functions(files: Files) -> Files | None:
+def nestedfunctions_of(files: Files) -> Files | None:
     """The functions of a program live inside the one that runs it."""
     found = only_file(files)
     if found is None:
         return None
     name, tree = found
-    known = _functions(tree)
+    known = functions_of(tree)
     last = list(known.values())[-1:]
     if not last or len(known) < 2 or last[0].decorator_list:
         return None
-    outside = {n for s in tree.body if not isinstance(s, ast.FunctionDef) for n in _names(s)}
+    outside = {n for s in tree.body if not isinstance(s, ast.FunctionDef) for n in body_names(s)}
     inside = [f for f in known.values() if f is not last[0]]
     local = stored(last[0]) | {a.arg for a in last[0].args.args}
     if any(f.name in outside or f.name in local for f in inside):
@@ -568,7 +568,7 @@ def script_in_attributes(files: Files) -> Files | None:
     made = [s for s in script if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
     names = {s.targets[0].id for s in made if isinstance(s.targets[0], ast.Name)}
     rest = [s for s in tree.body if s not in script]
-    used = {n for s in rest for n in _names(s)}
+    used = {n for s in rest for n in body_names(s)}
     if len(made) < 4 or names & used or any("__name__" in ast.unparse(s) for s in script):
         return None
     for node in (n for s in script for n in ast.walk(s)):

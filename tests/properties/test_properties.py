@@ -37,6 +37,26 @@ KNOWN_GAPS = frozenset(
         "meta_learning-drop_backward-0",
         "meta_learning-drop_eval-0",
         "meta_learning-drop_no_grad-0",
+        # One of several losses in a sum is cut, the others go on.
+        "domain_adversarial-detach_output-0",
+        "domain_adversarial-forward_under_no_grad-0",
+        "feature_distill-detach_output-0",
+        "feature_distill-forward_under_no_grad-0",
+        "wgan_gp-detach_output-0",
+        "wgan_gp-forward_under_no_grad-0",
+        # Functions looked up by a name that the settings give.
+        "template-detach_output-0",
+        "template-forward_under_no_grad-0",
+        "template-leave_gradients_off-0",
+        "template-leave_gradients_off-1",
+        "template-raw_into_nll-0",
+        # What a custom layer ends with.
+        "graph_net-raw_into_nll-0",
+        # An agent that plays with its dropout on: rollouts of RL are often meant so.
+        "ppo-drop_eval-0",
+        # One forward at the very end; an attribute that a LightningModule sets on itself.
+        "lightning_transfer-drop_no_grad-0",
+        "lightning_transfer-freeze_by_attribute-0",
         # Not looked into yet.
         "amp_accumulate-evaluate_within_the_epoch-0",
         "distributed-make_the_model_again-0",
@@ -59,18 +79,18 @@ def _one_in(share: int, name: str) -> bool:
 
 
 def chosen() -> list[Mutant]:
-    """A third of the first mutants of each kind in each program."""
+    """A sixth of the first mutants of each kind in each program."""
     return [
         m
         for name, files in PROGRAMS.items()
         for m in mutants(files, name)
-        if m.number < MOST_OF_A_KIND.get(m.mutator.name, 2) and _one_in(3, m.name)
+        if m.number < MOST_OF_A_KIND.get(m.mutator.name, 2) and _one_in(6, m.name)
     ]
 
 
 MUTANTS = chosen()
 REWRITTEN = [m for m in MUTANTS if _one_in(5, m.name[::-1])]
-HEALTHY = [(p, r) for p in PROGRAMS for r in REWRITERS if _one_in(6, f"{p} {r}")]
+HEALTHY = [(p, r) for p in PROGRAMS for r in REWRITERS if _one_in(12, f"{p} {r}")]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

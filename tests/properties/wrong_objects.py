@@ -46,7 +46,7 @@ def train_false(source: str) -> Iterator[str]:
     yield from each(source, lambda s: _plain("train", s), edit)
 
 
-@mutator("partial-mode-overridden", harmless_in="momentum_contrast:1")
+@mutator("partial-mode-overridden", harmless_in="momentum_contrast:1 lightning_transfer")
 def freeze_statistics_once(source: str) -> Iterator[str]:
     """BatchNorm is put in eval mode before the epochs, each of which calls `train()`."""
     if "BatchNorm" not in source:
@@ -238,7 +238,7 @@ def attention_dropout_always(source: str) -> Iterator[str]:
         yield source.replace(old, "dropout_p=self.dropout")
 
 
-@mutator("train-override-broken")
+@mutator("train-override-broken", harmless_in="lightning_transfer:2")
 def train_without_super(source: str) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
         return isinstance(node, ast.ClassDef) and any(
@@ -252,7 +252,7 @@ def train_without_super(source: str) -> Iterator[str]:
     yield from each_node(source, wanted, edit)
 
 
-@mutator("loss-activation-mismatch", harmless_in="amp_steps:0 gan:0 seq2seq:0")
+@mutator("loss-activation-mismatch", harmless_in="amp_steps:0 gan:0 seq2seq:0 lightning_transfer")
 def activation_at_the_end(source: str) -> Iterator[str]:
     """What a class's last line returns gets the activation that the loss applies too."""
     if "CrossEntropyLoss" in source or "cross_entropy" in source:
@@ -291,7 +291,9 @@ def raw_into_nll(source: str) -> Iterator[str]:
     def edit(node: ast.AST) -> None:
         assert isinstance(node, ast.Return)
         assert isinstance(node.value, ast.Call)
-        node.value = node.value.args[0]
+        call = node.value
+        method = isinstance(call.func, ast.Attribute) and not ast.unparse(call).startswith("F.")
+        node.value = call.func.value if method else call.args[0]  # type: ignore[attr-defined]
 
     yield from each_node(source, wanted, edit)
 

@@ -34,7 +34,7 @@ def _evaluates(statement: ast.stmt) -> bool:
     return "eval()" not in text and any(name in call for call in calls for name in EVALUATIONS)
 
 
-@mutator("train-in-eval-mode", harmless_in="mean_teacher")
+@mutator("train-in-eval-mode", harmless_in="mean_teacher fabric_loop")
 def evaluate_within_the_epoch(source: str) -> Iterator[str]:
     """What is evaluated after the loop over batches is evaluated after each batch."""
 
@@ -120,7 +120,11 @@ def unscale_after_clipping(source: str) -> Iterator[str]:
     yield from each(source, is_call("unscale_"), edit)
 
 
-@mutator("backward-under-no-grad", "no-grad-not-entered", harmless_in="closures:0 phases:0")
+@mutator(
+    "backward-under-no-grad",
+    "no-grad-not-entered",
+    harmless_in="closures:0 phases:0 multi_task simclr_probe:1",
+)
 def no_grad_on_the_training_function(source: str) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
         return isinstance(node, ast.FunctionDef) and _has_backward(node)
@@ -145,6 +149,7 @@ def _forward_before_backward(block: Block, index: int) -> int | None:
             forward = isinstance(found.value.func, (ast.Name, ast.Attribute))
             name = ast.unparse(found.value.func)
             plain = forward and not name.startswith(("torch.", "F.", "nn."))
+            plain = plain and not name.endswith((".to", ".cuda", ".float"))
             if plain and isinstance(target, ast.Name) and target.id in used:
                 return at
     return None
@@ -187,7 +192,7 @@ def detach_output(source: str) -> Iterator[str]:
 @mutator(
     "train-in-eval-mode",
     # Evaluated under one condition and left under another: two that nothing relates.
-    harmless_in="actor_critic hf_trainer lora_tiny mean_teacher:1 two_groups",
+    harmless_in="actor_critic hf_trainer lora_tiny mean_teacher:1 two_groups feature_distill",
 )
 def return_before_restoring(source: str) -> Iterator[str]:
     """An early return stands between `eval()` and the `train()` that puts it right."""

@@ -228,6 +228,8 @@ class Receiver(Enum):
     PARAMETER = "parameter"
     PARAMETERS = "parameters"
     PEFT_MODEL = "peft-model"
+    METHOD_OF_ITS_CLASS = "method-of-its-class"
+    """An object of the project that is no module, in whose class the attribute is a method."""
     UNKNOWN = "unknown"
     OTHER = "other"
 

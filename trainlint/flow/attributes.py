@@ -468,6 +468,9 @@ class Attributes:
                         return Receiver.SCALER
                     case ParametersObject():
                         return Receiver.PARAMETERS
+                    case InstanceObject(cls=cls) if cls.method(attr) is not None:
+                        own = not _own_property(cls, attr)
+                        return Receiver.METHOD_OF_ITS_CLASS if own else Receiver.OTHER
                     case None if _is_flag(attr) and _is_parameter_place(expr):
                         return Receiver.PARAMETER
                     case None:

@@ -54,6 +54,8 @@ class Loop:
     site: Site | None = None
     repeats: bool = True
     """Its rounds are alike; False for a loop over known items or over the parts of a model."""
+    unrolled: bool = False
+    """Its items are known, and each is taken once."""
     tests: int = 0
     """How many tests stood around the loop."""
     names: frozenset[str] = frozenset()

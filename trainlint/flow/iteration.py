@@ -25,6 +25,7 @@ from trainlint.flow.values import (
     Ref,
     Value,
 )
+from trainlint.flow.walk import statements_of
 
 if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
@@ -167,7 +168,7 @@ class Iteration:
     def _unrolled(self, s: ir.For, items: tuple[Value, ...], state: State, frame: Frame) -> Out:
         """A loop over known items: once for each, in order."""
         states, jumps, broken = [state], [], []
-        self.run.loops.append(Loop("round", node=s.node, repeats=False))
+        self.run.loops.append(Loop("round", node=s.node, repeats=False, unrolled=True))
         try:
             for item in items:
                 for st in states:
@@ -221,6 +222,7 @@ class Iteration:
         """
         jumps: list[tuple[ir.JumpKind, State, Value | None]] = []
         left: list[State] = []
+        ends: list[State] = []
         seen = self.run.seen.setdefault((loop.node, frame.id), set())
         loop.tests = len(self.run.tests)
         self.run.loops.append(loop)
@@ -259,6 +261,9 @@ class Iteration:
                     break
         finally:
             self.run.loops.pop()
+        if exits is not None and not (left or exits or jumps) and _has_break(body):
+            # `if epoch >= 90: break`: a number of rounds that nobody counts here.
+            left.extend(st.copy() for st in ends)
         return Out(self.run.join([*left, *(exits or ())]), jumps)
 
     def _loop_else(self, orelse: ir.Block, out: Out, frame: Frame) -> Out:
@@ -266,6 +271,11 @@ class Iteration:
             return out
         after = self.run.block(orelse, out.on, frame)
         return Out(after.on, [*out.jumps, *after.jumps])
+
+
+def _has_break(body: ir.Block | Callable[[list[State]], Out]) -> bool:
+    statements = statements_of(body) if isinstance(body, tuple) else ()
+    return any(isinstance(s, ir.Jump) and s.kind is ir.JumpKind.BREAK for s in statements)
 
 
 def names_in(target: ir.Expr) -> Iterator[str]:

@@ -748,7 +748,10 @@ def _list(
     match name:
         case "append" | "add" | "insert":
             value = arguments.values[-1] if arguments.values else NONE
-            if found.items is not None and len(found.items) < 12 and not run.loops:
+            if isinstance(value, ParameterValue):
+                value = run.models.chosen(value, state)
+            once = not run.loops or run.loops[-1].unrolled
+            if found.items is not None and len(found.items) < 12 and once:
                 state.heap[oid] = ListObject((*found.items, value))
             else:
                 both = frozenset(found.items or found.summary) | {value}

@@ -762,6 +762,18 @@ class Models:
         state.heap[ref.oid] = replace(result, one_shot=one_shot)
         return ref
 
+    def chosen(self, value: ParameterValue, state: State) -> ParameterValue:
+        """A parameter that is put aside under a condition: `if p.requires_grad: kept.append(p)`."""
+        if state.params_partial == 0:
+            return value
+        only = bool(self.run.tests) and _asks_requires_grad(self.run.tests[-1])
+        only = only and state.params_partial == 1
+        sources = tuple(
+            s._replace(only_trainable=s.only_trainable or only, whole=s.whole and only)
+            for s in value.sources
+        )
+        return value._replace(sources=sources)
+
     def is_parameters(self, value: Value, state: State) -> bool:
         """Whether iterating the value yields parameters."""
         return isinstance(value, Ref) and isinstance(state.heap.get(value.oid), ParametersObject)

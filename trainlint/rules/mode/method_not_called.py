@@ -15,12 +15,15 @@ _METHODS = {
     Receiver.SCHEDULER: frozenset({"step"}),
     Receiver.SCALER: frozenset({"step", "update"}),
     Receiver.TENSOR: frozenset({"backward"}),
+    Receiver.METHOD_OF_ITS_CLASS: frozenset(
+        {"train", "eval", "step", "zero_grad", "backward", "update"}
+    ),
 }
 
 _TELLING_NAMES = {
     "train": ("model", "net", "module", "encoder", "decoder", "generator", "discriminator"),
     "eval": ("model", "net", "module", "encoder", "decoder", "generator", "discriminator"),
-    "step": ("optim", "opt", "sched", "scaler"),
+    "step": ("optim", "opt", "sched", "scaler", "optimizer", "scheduler"),
     "zero_grad": ("",),
     "backward": ("loss",),
 }
@@ -61,8 +64,8 @@ class MethodNotCalled(
 
     ## What it leaves alone
     An alias (`step = optimizer.step`), a method passed on, an attribute of an object that is no
-    module, optimizer, scheduler, scaler or loss, and the last line of a notebook's cell when it
-    is not known what the object is.
+    module, optimizer, scheduler, scaler or loss and whose class here has no such method, and the
+    last line of a notebook's cell when it is not known what the object is.
 
     ## Fix safety
     Adding the parentheses does what the line says; whether the program then does what its author
