@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from libcst import LIBCST_VERSION
 
 pytestmark = pytest.mark.usefixtures("plain_flow")
 
@@ -127,6 +128,12 @@ class TestBadFiles:
                 "# coding: none\n",
                 "TL002",
                 "the file cannot be decoded: unknown encoding `none`",
+            ),
+            (
+                "b.py",
+                "import torch\n(name): int = 1\nmodel.eval\n",
+                "TL002",
+                f"the file is Python that libcst {LIBCST_VERSION} cannot parse: row ",
             ),
             ("b.ipynb", "{", "TL002", "the file is not a notebook: invalid JSON: "),
             ("b.ipynb", "[]", "TL002", "the file is not a notebook: not a JSON object"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from libcst import ParserSyntaxError
+from libcst import LIBCST_VERSION, ParserSyntaxError
 
 from trainlint.flow import ir
 from trainlint.syntax.guard import guard
 from trainlint.syntax.lower import lower
-from trainlint.syntax.source import InvalidSource, Source
+from trainlint.syntax.source import InvalidSource, Source, UnreadableSource
 
 
 def parse(source: Source) -> ir.Module:
@@ -24,8 +24,11 @@ def parse(source: Source) -> ir.Module:
         raise InvalidSource(problem) from None
 
 
-def _syntax_error(source: Source, row: int, column: int) -> InvalidSource:
-    """The running Python's words and place where it refuses the code too: they are better."""
+def _syntax_error(source: Source, row: int, column: int) -> InvalidSource | UnreadableSource:
+    """The running Python's words and place where it refuses the code too: they are better.
+
+    What it takes and libcst does not, `(name): int`, is no error of the file's.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -34,5 +37,6 @@ def _syntax_error(source: Source, row: int, column: int) -> InvalidSource:
         problem = error.msg or "invalid syntax"
         return InvalidSource(problem, error.lineno or row, max(error.offset or column, 1))
     except (ValueError, MemoryError, RecursionError, OverflowError):
-        pass
-    return InvalidSource("invalid syntax", row, column)
+        return InvalidSource("invalid syntax", row, column)
+    place = f"row {row}, column {column}"
+    return UnreadableSource(f"is Python that libcst {LIBCST_VERSION} cannot parse: {place}")
