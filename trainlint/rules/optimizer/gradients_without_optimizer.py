@@ -75,5 +75,8 @@ class GradientsWithoutOptimizer(
         yield (
             self.finding(event.backward, model=event.model.name)
             .because(event.model.trainable.origin)
-            .mend(f"freeze it: `{event.model.name}.requires_grad_(False)`")
+            .mend(
+                f"freeze it: `{event.model.name}.requires_grad_(False)`; if it is to train, give "
+                "its parameters to the optimizer"
+            )
         )
