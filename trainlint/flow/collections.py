@@ -449,6 +449,13 @@ class Collections:
             items = self._items(Ref(oid), state)
             if items is not None and -index <= len(items):
                 return str(len(items) + index)
+        if isinstance(index, int) and (oid, str(index)) not in state.attrs:
+            # What a loop appends stands for all that it appends.
+            appended = [
+                name for name, _ in state.attrs.of(oid) if name.startswith("$") and name != EACH
+            ]
+            if len(appended) == 1:
+                return appended[0]
         return EACH if index is None else str(index)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -961,7 +961,7 @@ class Training:
             base = self.models.base(made.oid, state)
             mine = [s for s in sources if self.models.overlap(s.oid, made.oid, state)]
             if not mine:
-                gap = self._replaced(made, base, optimizer, state)
+                gap = self._replaced(made, base, optimizer, state, forwards)
                 if gap is not None:
                     stale.append(gap)
                 else:
@@ -1036,13 +1036,24 @@ class Training:
         return found
 
     def _replaced(
-        self, made: Forward, base: ObjectId, optimizer: OptimizerObject, state: State
+        self,
+        made: Forward,
+        base: ObjectId,
+        optimizer: OptimizerObject,
+        state: State,
+        beside: Sequence[Forward] = (),
     ) -> ParameterGap | None:
+        """How a model came to stand where one stood that the optimizer holds, if it did.
+
+        Not while the other gives the same loss `beside` it: the teacher may be a student's copy.
+        """
         module = state.module(base)
         if module is None:
             return None
         for source in optimizer.groups or ():
             held = self.models.base(source.oid, state)
+            if any(self.models.overlap(held, other.oid, state) for other in beside):
+                continue
             for part in (*self._wrapped(made.oid, state), *self._wholes(made.oid, state)):
                 if part.replaces is not None and self.models.overlap(part.replaces, held, state):
                     return ParameterGap(
