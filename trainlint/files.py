@@ -565,7 +565,7 @@ def _imported(data: bytes) -> set[bytes]:
     for statement in _IMPORT.finditer(data):
         before = data[data.rfind(b"\n", 0, statement.start()) + 1 : statement.start()]
         _, origin, module = before.rpartition(b"from")
-        found.update(_WORD.findall(statement[1] or statement[2]))
+        found.update(_WORD.findall(statement[1] or statement[2] or b""))
         if origin:
             found.update(_WORD.findall(module))
     return found

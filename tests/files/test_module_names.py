@@ -101,6 +101,12 @@ class TestMentions:
         assert mentioned("evaluate")
         assert not mentioned("helper")
 
+    @pytest.mark.parametrize("text", ["import ()\n", "from evaluate import ()\n", "import\n", "import"])
+    def test_an_import_of_nothing(self, project, mentioned, text: str) -> None:
+        """Whatever is written in a file beside: a check of another one is not stopped by it."""
+        project.write("beside.py", text)
+        assert not mentioned("evaluate")
+
     def test_a_folder_with_too_much_in_it_is_not_walked_to_its_end(
         self, project, mentioned, monkeypatch: pytest.MonkeyPatch
     ) -> None:
