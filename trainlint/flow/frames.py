@@ -56,6 +56,8 @@ class Loop:
     """Its rounds are alike; False for a loop over known items or over the parts of a model."""
     unrolled: bool = False
     """Its items are known, and each is taken once."""
+    ends: bool = False
+    """A `while` that is left at some time, also where no round that was followed leaves it."""
     tests: int = 0
     """How many tests stood around the loop."""
     names: frozenset[str] = frozenset()

@@ -190,7 +190,8 @@ class Iteration:
         return Out(self.run.join([*after.on, *broken]), [*jumps, *after.jumps])
 
     def while_loop(self, s: ir.While, state: State, frame: Frame) -> Out:
-        loop = Loop("round", node=s.node, site=self.run.site(frame, s))
+        ends = not isinstance(s.test, ir.Literal) or _has_break(s.body)
+        loop = Loop("round", node=s.node, site=self.run.site(frame, s), ends=ends)
         exits: list[State] = []
 
         def enter(st: State) -> list[State]:
@@ -261,8 +262,8 @@ class Iteration:
                     break
         finally:
             self.run.loops.pop()
-        if exits is not None and not (left or exits or jumps) and _has_break(body):
-            # `if epoch >= 90: break`: a number of rounds that nobody counts here.
+        if loop.ends and not (left or exits or jumps):
+            # `while epoch < 90`: a number of rounds that nobody counts here.
             left.extend(st.copy() for st in ends)
         return Out(self.run.join([*left, *(exits or ())]), jumps)
 
@@ -273,9 +274,8 @@ class Iteration:
         return Out(after.on, [*out.jumps, *after.jumps])
 
 
-def _has_break(body: ir.Block | Callable[[list[State]], Out]) -> bool:
-    statements = statements_of(body) if isinstance(body, tuple) else ()
-    return any(isinstance(s, ir.Jump) and s.kind is ir.JumpKind.BREAK for s in statements)
+def _has_break(body: ir.Block) -> bool:
+    return any(isinstance(s, ir.Jump) and s.kind is ir.JumpKind.BREAK for s in statements_of(body))
 
 
 def names_in(target: ir.Expr) -> Iterator[str]:

@@ -1,18 +1,35 @@
-"""`while True` around `next`: a loop over what an iterator has left."""
+"""Endless loops that are left at their head: what other loops say in one line."""
 
 from __future__ import annotations
 
 from trainlint.flow import ir
 
 
-def drained(loop: ir.While) -> ir.For | None:
+def told(loop: ir.While) -> ir.For | ir.While:
+    """The loop as it is written, or in the form that says when it ends."""
+    forever = isinstance(loop.test, ir.Literal) and bool(loop.test.value)
+    return (_drained(loop) or _headed(loop) or loop) if forever and loop.body else loop
+
+
+def _headed(loop: ir.While) -> ir.While | None:
+    """`while True: if done: break`, which is `while not done`."""
+    first = loop.body[0]
+    if not isinstance(first, ir.If) or first.orelse or len(first.body) != 1 or loop.orelse:
+        return None
+    (only,) = first.body
+    if not isinstance(only, ir.Jump) or only.kind is not ir.JumpKind.BREAK or not loop.body[1:]:
+        return None
+    test = ir.UnaryOp("not", first.test, first.node)
+    return ir.While(test, loop.body[1:], (), loop.node)
+
+
+def _drained(loop: ir.While) -> ir.For | None:
     """The `for` that a loop is which asks for the next item until there is none.
 
     The rest of its body may stand behind the `try` or in it. What the handler does before its
     `break` is done once, where the items end: that is what `else` is to a `for`.
     """
-    forever = isinstance(loop.test, ir.Literal) and bool(loop.test.value)
-    first = loop.body[0] if forever and loop.body else None
+    first = loop.body[0]
     if not isinstance(first, ir.Try) or first.final or not first.body:
         return None
     taken = first.body[0]

@@ -10,7 +10,7 @@ import libcst as cst
 
 from trainlint.flow import ir
 from trainlint.syntax.depth import TooDeep, deep_stack
-from trainlint.syntax.draining import drained
+from trainlint.syntax.draining import told
 from trainlint.syntax.expressions import ExpressionLowering, Scope, operator
 from trainlint.syntax.lean import parse_module
 from trainlint.syntax.patterns import PatternLowering, conjunction
@@ -307,7 +307,7 @@ class _StatementLowering(ExpressionLowering):
         test = self.expr(node.test)
         body = self.suite(node.body)
         loop = ir.While(test, body, self.orelse(node.orelse), index)
-        out.append(drained(loop) or loop)
+        out.append(told(loop))
 
     @_lowers("With")
     def _with(self, node: cst.With, out: list[ir.Statement]) -> None:
