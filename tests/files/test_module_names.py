@@ -101,7 +101,9 @@ class TestMentions:
         assert mentioned("evaluate")
         assert not mentioned("helper")
 
-    @pytest.mark.parametrize("text", ["import ()\n", "from evaluate import ()\n", "import\n", "import"])
+    @pytest.mark.parametrize(
+        "text", ["import ()\n", "from evaluate import ()\n", "import\n", "import"]
+    )
     def test_an_import_of_nothing(self, project, mentioned, text: str) -> None:
         """Whatever is written in a file beside: a check of another one is not stopped by it."""
         project.write("beside.py", text)

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trainlint import check
@@ -56,6 +56,36 @@ def test_any_text(text: str) -> None:
     checked(("# backward\n" + text).encode("utf-8", "surrogatepass"))
 
 
+IMPORTING = st.sampled_from(
+    [*"import from ( ) () * as , . \\ # evaluate helper def class =".split(), "\n"]
+)
+
+
+@settings(QUICK, max_examples=30)
+@given(st.lists(IMPORTING, max_size=25))
+@example(["import", "()"])
+def test_anything_in_a_file_beside(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str]
+) -> None:
+    """A file that may import what is checked is read as bytes, and may be anything."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "evaluate.py").write_text(HELPERS)
+    (folder / "beside.py").write_text(" ".join(words))
+    path = str(folder / "evaluate.py")
+    assert check.Checker(Neighbourhood()).check(path, PLAN).parsed
+
+
+HELPERS = """
+def evaluate(model, loader):
+    model.eval()
+    for x in loader:
+        print(model(x).argmax())
+
+def train(model, optimizer, loader):
+    for x in loader:
+        model(x).sum().backward()
+        optimizer.step()
+"""
 WORDS = st.sampled_from(
     [
         "(",
