@@ -10,7 +10,7 @@ from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, returns_of
 from trainlint.flow.values import Func
-from trainlint.flow.walk import nodes_of, walk
+from trainlint.flow.walk import calls_in, nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
@@ -19,7 +19,6 @@ _REGISTERS = frozenset(
         "add_module",
         "register_module",
         "register_parameter",
-        "setattr",
         "__setattr__",
         "_modules",
         "__dict__",
@@ -86,13 +85,27 @@ class Kept:
 
 def unregistered(info: ClassInfo) -> tuple[tuple[str, str, Site], ...]:
     """Attributes that certainly hold fresh layers and that nothing registers."""
-    if info.node.words & _REGISTERS or _BY_HAND & {f.name for _, f in all_methods(info)}:
+    if _registers(info.node) or _BY_HAND & {f.name for _, f in all_methods(info)}:
         return ()
     reader = ClassReader(info)
     return tuple(
         (name, kept.container, kept.site)
         for name, kept in reader.attributes.items()
         if kept.holds and name not in reader.handed_on and reader.is_used(name, kept)
+    )
+
+
+def _registers(cls: ir.Class) -> bool:
+    """Whether a class may make layers known to itself by other means than an assignment.
+
+    `setattr(self.model, name, value)` gives something to a part and nothing to the module.
+    """
+    if not cls.words.isdisjoint(_REGISTERS):
+        return True
+    return "setattr" in cls.words and any(
+        not (call.args and isinstance(call.args[0].value, ir.Attribute))
+        for call in calls_in(cls.body)
+        if isinstance(call.func, ir.Name) and call.func.id == "setattr"
     )
 
 
