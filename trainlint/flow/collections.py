@@ -427,6 +427,10 @@ class Collections:
                 for known, item in zip(thing.keys, thing.items):
                     if known == key:
                         return item
+                unknown = {v for k, v in zip(thing.keys, thing.items) if not isinstance(k, Const)}
+                if len(unknown) == 1:
+                    # `self.models[task]`, put there as `self.models[name]` in another loop.
+                    return unknown.pop()
             elif thing.items is not None and isinstance(index, int):
                 if -len(thing.items) <= index < len(thing.items):
                     return thing.items[index]
@@ -490,7 +494,11 @@ class Collections:
             if found.keys is not None and found.items is not None and key in found.keys:
                 items = tuple(value if k == key else v for k, v in zip(found.keys, found.items))
                 state.heap[thing.oid] = replace(found, items=items)
-            elif found.keys is not None and found.items is not None and isinstance(key, Const):
+            elif (
+                found.keys is not None
+                and found.items is not None
+                and (isinstance(key, Const) or (made and is_small(key)))
+            ):
                 state.heap[thing.oid] = ListObject((*found.items, value), keys=(*found.keys, key))
             else:
                 both = frozenset(found.items or found.summary) | {value}
