@@ -238,6 +238,8 @@ class Calls:
                 )
                 if done is not None:
                     return done
+        for receiver in self._receivers(oid, state):
+            self.run.escapes.havoc(receiver, state)
         last = name.rsplit(".", 1)[-1]
         if _makes(oid, last, frame):
             return self.made_elsewhere(last, arguments, state, frame, node)
@@ -251,6 +253,22 @@ class Calls:
             self.run.models.promote(oid, state)
             return self.forward(oid, name, arguments, state, frame, node)
         return self.unknown_call(arguments, state, frame, node, havoc=not made_to(oid))
+
+    @staticmethod
+    def _receivers(oid: ObjectId, state: State) -> list[Value]:
+        """`{"train": model.train, "val": model.eval}[phase]()`: whose method it may be."""
+        held = isinstance(oid, tuple) and len(oid) == 3 and oid[0] == "attr"
+        thing = state.heap.get(oid[1]) if held else None  # type: ignore[index]
+        if not isinstance(thing, ListObject):
+            return []
+        receivers: list[Value] = []
+        for item in (*(thing.items or ()), *thing.summary):
+            match item:
+                case Method(receiver=receiver) | LibraryMethod(receiver=receiver):
+                    receivers.append(receiver)
+                case Ref(oid=("attr", owner, str())) if state.module(owner) is not None:
+                    receivers.append(Ref(owner))
+        return receivers
 
     def made_elsewhere(
         self, name: str, arguments: Arguments, state: State, frame: Frame, node: ir.Call
