@@ -318,13 +318,19 @@ class Expressions:
         self, e: ir.Comprehension, items: tuple[Value, ...], state: State, frame: Frame
     ) -> Evaluated:
         going: list[tuple[State, tuple[Value, ...]]] = [(state, ())]
-        for i, item in enumerate(items):
-            after: list[tuple[State, tuple[Value, ...]]] = []
-            for st, values in going:
-                self.run.scopes.store(e.generators[0].target, item, st, frame, e)
-                for st2, value in self.run.eval(e.element, st, frame):
-                    after.append((st2, (*values, self.run.collections.distinct(value, i, st2))))
-            going = after
+        turns = self.run.turns
+        try:
+            for i, item in enumerate(items):
+                self.run.turns = (*turns, i)
+                after: list[tuple[State, tuple[Value, ...]]] = []
+                for st, values in going:
+                    self.run.scopes.store(e.generators[0].target, item, st, frame, e)
+                    for st2, value in self.run.eval(e.element, st, frame):
+                        made = self.run.collections.distinct(value, i, st2)
+                        after.append((st2, (*values, made)))
+                going = after
+        finally:
+            self.run.turns = turns
         return [(st, self.run.collections.new_list(values, st, frame, e)) for st, values in going]
 
     def _any_element(

@@ -78,6 +78,10 @@ from trainlint.flow.written import updated_by_hand
 T = TypeVar("T")
 
 
+_EACH_TURN = frozenset({"params", "list", "dict", "optimizer"})
+"""What a loop over known items makes anew for each: `[Adam(m.parameters()) for m in nets]`."""
+
+
 class Interpreter:
     """Interprets one root: a module's top level, a function or a class nobody calls."""
 
@@ -137,6 +141,8 @@ class Interpreter:
         """The states in which the rounds of a loop began, also in earlier rounds around it."""
         self.tests: list[ir.Expr] = []
         """The tests whose bodies run now, the outermost first."""
+        self.turns: tuple[int, ...] = ()
+        """Which item each loop over known items has come to, the outermost first."""
         self.open: list[Hashable] = []
         """The tests whose branches are being run."""
         self.answered: set[Hashable] = set()
@@ -162,7 +168,9 @@ class Interpreter:
 
     def fresh(self, state: State, frame: Frame, node: ir.Node, tag: str = "new") -> Ref:
         """The opaque object that a node makes; what was known of an earlier one is dropped."""
-        oid = (tag, frame.module.path, node.node, frame.id)
+        oid: ObjectId = (tag, frame.module.path, node.node, frame.id)
+        if self.turns and tag in _EACH_TURN:
+            oid = (tag, frame.module.path, node.node, frame.id, self.turns)
         if oid not in self.made:  # nothing can be known of it
             self.made.add(oid)
             return Ref(oid)

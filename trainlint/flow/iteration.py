@@ -169,8 +169,10 @@ class Iteration:
         """A loop over known items: once for each, in order."""
         states, jumps, broken = [state], [], []
         self.run.loops.append(Loop("round", node=s.node, repeats=False, unrolled=True))
+        turns = self.run.turns
         try:
-            for item in items:
+            for i, item in enumerate(items):
+                self.run.turns = (*turns, i)
                 for st in states:
                     self.run.scopes.store(s.target, item, st, frame, s)
                 out = self.run.block(s.body, states, frame)
@@ -185,6 +187,7 @@ class Iteration:
                             jumps.append((kind, st, value))
                 states = self.run.join(states)
         finally:
+            self.run.turns = turns
             self.run.loops.pop()
         after = self.run.block(s.orelse, states, frame)
         return Out(self.run.join([*after.on, *broken]), [*jumps, *after.jumps])

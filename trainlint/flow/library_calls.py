@@ -557,7 +557,7 @@ class LibraryCalls:
         frame: Frame,
         node: ir.Call,
     ) -> Ref:
-        ref = self.run.fresh(state, frame, node)
+        ref = self.run.fresh(state, frame, node, "optimizer")
         parameters = arguments.get(spec.argument, 0)
         kind = path.rsplit(".", 1)[-1]
         if parameters is not None:

@@ -1119,6 +1119,8 @@ class Training:
                 holds or only or (optimizer.groups is None and len(list(state.optimizers())) == 1)
             ):
                 continue
+            if sources is not None and self._means_another(oid, sources, state):
+                continue
             self.run.recorder.raise_event(
                 GradientsClipped(
                     site=self.run.site(frame, node),
@@ -1131,6 +1133,25 @@ class Training:
                 state.decisions,
             )
             state.update(oid, clipped=origin)
+
+    def _means_another(
+        self, oid: ObjectId, sources: tuple[ParameterSource, ...], state: State
+    ) -> bool:
+        """Whether a choice of a model's parameters is that of an optimizer yet to step.
+
+        Each of two optimizers holds some of one model, and clips its own before its own step.
+        """
+        waits = (Gradients.FRESH, Gradients.MIXED_IN)
+        stepped = state.optimizer(oid)
+        if stepped is None or stepped.gradients in waits or all(s.whole for s in sources):
+            return False
+        return any(
+            other.gradients in waits
+            and any(
+                self.models.overlap(g.oid, s.oid, state) for g in _groups(other) for s in sources
+            )
+            for _, other in state.optimizers()
+        )
 
     def unscale(self, oid: ObjectId, state: State) -> None:
         """`scaler.unscale_(optimizer)`."""
