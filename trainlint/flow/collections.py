@@ -19,10 +19,13 @@ from trainlint.flow.frames import Frame
 from trainlint.flow.models import LOADED
 from trainlint.flow.naming import EACH
 from trainlint.flow.state import (
+    InstanceObject,
     LibraryObject,
     ListObject,
     ModuleObject,
+    OptimizerObject,
     ParametersObject,
+    SchedulerObject,
     State,
     join_values,
 )
@@ -48,6 +51,9 @@ from trainlint.libraries.spec import OptimizerClass
 if TYPE_CHECKING:
     from trainlint.flow.frames import Evaluated
     from trainlint.flow.interpret import Interpreter
+
+_KEPT = (ModuleObject, OptimizerObject, SchedulerObject, InstanceObject)
+"""What a dictionary under names that are not known is asked for again: `optimizers[task]`."""
 
 _MAX_ZIPS = 6
 _MAX_CLASSES = 3
@@ -487,7 +493,8 @@ class Collections:
         if not isinstance(thing, Ref):
             return
         found = state.heap.get(thing.oid)
-        made = isinstance(value, Ref) and state.module(value.oid) is not None
+        kept = state.heap.get(value.oid) if isinstance(value, Ref) else None
+        made = isinstance(kept, ModuleObject)
         if found is None and made and self.run.models.is_inside(thing.oid, state):
             found = self.run.models.promote(thing.oid, state)
         if isinstance(found, ListObject):
@@ -497,7 +504,7 @@ class Collections:
             elif (
                 found.keys is not None
                 and found.items is not None
-                and (isinstance(key, Const) or (made and is_small(key)))
+                and (isinstance(key, Const) or (isinstance(kept, _KEPT) and is_small(key)))
             ):
                 state.heap[thing.oid] = ListObject((*found.items, value), keys=(*found.keys, key))
             else:
