@@ -536,7 +536,7 @@ def global_variables(files: Files) -> Files | None:
 
 
 @rewriter
-def nestedfunctions_of(files: Files) -> Files | None:
+def nested_functions(files: Files) -> Files | None:
     """The functions of a program live inside the one that runs it."""
     found = only_file(files)
     if found is None:
@@ -551,6 +551,9 @@ def nestedfunctions_of(files: Files) -> Files | None:
     local = stored(last[0]) | {a.arg for a in last[0].args.args}
     if any(f.name in outside or f.name in local for f in inside):
         return None
+    used = {n for f in known.values() for n in body_names(f)}
+    if any(f.name not in used for f in inside):
+        return None  # nobody could call it there
     tree.body = [s for s in tree.body if s not in inside]
     last[0].body[:0] = inside
     return {name: written(tree)}

@@ -96,7 +96,9 @@ class Branches:
         """
         for st in (*yes, *no):
             st.params_partial += 1
+        self.run.tests.append(s.test)
         first = self.run.block(s.body, yes, frame)
+        self.run.tests.pop()
         skipped = any(kind is ir.JumpKind.CONTINUE for kind, _, _ in first.jumps)
         jumps = [j for j in first.jumps if j[0] is not ir.JumpKind.CONTINUE]
         if not first.on:

@@ -764,12 +764,11 @@ class Models:
 
     def chosen(self, value: ParameterValue, state: State) -> ParameterValue:
         """A parameter that is put aside under a condition: `if p.requires_grad: kept.append(p)`."""
-        if state.params_partial == 0:
-            return value
-        only = bool(self.run.tests) and _asks_requires_grad(self.run.tests[-1])
-        only = only and state.params_partial == 1
+        asked = bool(self.run.tests) and _asks_requires_grad(self.run.tests[-1])
+        only = asked and state.params_partial <= 1
+        all_ = only or state.params_partial == 0
         sources = tuple(
-            s._replace(only_trainable=s.only_trainable or only, whole=s.whole and only)
+            s._replace(only_trainable=s.only_trainable or only, whole=s.whole and all_)
             for s in value.sources
         )
         return value._replace(sources=sources)
