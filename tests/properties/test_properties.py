@@ -62,11 +62,9 @@ KNOWN_GAPS = frozenset(
         "distributed-make_the_model_again-0",
         "image_translation-step_after_the_loop-0",
         "momentum_contrast-leave_gradients_off-1",
-        "q_learning-detach_output-0",
         "q_learning-drop_no_grad-1",
         "denoising_diffusion-detach_output-0",
         "denoising_diffusion-forward_under_no_grad-0",
-        "q_learning-forward_under_no_grad-0",
         "trainer_class-make_the_model_again-0",
     }
 )
