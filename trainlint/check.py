@@ -140,6 +140,14 @@ def _gate_of(triggers: tuple[bytes, ...]) -> Gate:
     return Gate(triggers)
 
 
+def is_parsed(path: str, plan: Plan) -> bool:
+    """Whether a file passes the gate, so that its check needs libcst and flow."""
+    try:
+        return _gate_of(plan.triggers).passes(read(path).data, path)
+    except UnreadableSource:
+        return False
+
+
 def _may_declare_encoding(data: bytes) -> bool:
     return b"coding" in data[:400] and b"utf-8" not in data[:400].lower()
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainlint.check import Checker, FileResult, Plan, World
+from trainlint.check import Checker, FileResult, Plan, World, is_parsed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -149,6 +149,9 @@ class _Pool:
 
         context = _context()
         waiting = _batches(tasks)[::-1]
+        largest = waiting[-1][0]
+        if context.get_start_method() == "fork" and is_parsed(largest.path, largest.plan):
+            _import_all()
         gc.collect()
         gc.freeze()  # so that workers do not copy the pages of what already is
         try:
@@ -211,6 +214,15 @@ class _Pool:
             worker.process.join(5)
             if worker.process.is_alive():
                 worker.process.kill()
+
+
+def _import_all() -> None:
+    """What checks of parsed files need: imported before the fork, it is not by each worker."""
+    import trainlint.flow
+    import trainlint.rules
+    import trainlint.syntax.parse
+
+    trainlint.rules.all_rules()
 
 
 def _context() -> BaseContext:
