@@ -172,7 +172,8 @@ class Override:
             case ir.Attribute(value=ir.Call(func=ir.Name(id="super")), attr=attr):
                 return attr in (self.function.name, "eval", "apply")
             case ir.Attribute(value=owner, attr="eval") if self.function.name == "eval":
-                return self._is_class(owner) or self._iterates(owner)
+                # What a call gives is no part: a proxy has what it stands for elsewhere.
+                return self._is_class(owner) or self._iterates(owner) or isinstance(owner, ir.Call)
             case ir.Attribute(attr=name) | ir.Name(id=name) if name in _REPORTS:
                 return False
             case _:
