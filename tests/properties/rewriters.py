@@ -6,6 +6,7 @@ import ast
 import builtins
 import json
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tests.properties.edits import Block, Files, blocks, called, parse_one, written
 
@@ -181,9 +182,17 @@ def into_class(files: Files) -> Files | None:
     return {name: written(tree)}
 
 
-@rewriter
-def split_files(files: Files) -> Files | None:
-    """Functions and classes go to a module of their own."""
+class Parted(NamedTuple):
+    """A program of one file, with what can go to a file of its own."""
+
+    name: str
+    imports: list[ast.stmt]
+    moved: list[ast.FunctionDef | ast.ClassDef]
+    rest: list[ast.stmt]
+
+
+def parted(files: Files) -> Parted | None:
+    """Functions and classes apart from what runs them; None if they need each other."""
     found = only_file(files)
     if found is None:
         return None
@@ -194,6 +203,16 @@ def split_files(files: Files) -> Files | None:
     rest = [s for s in tree.body if s not in moved and s not in imports]
     if not moved or not rest or closes_over(tree, rest):
         return None
+    return Parted(name, imports, moved, rest)
+
+
+@rewriter
+def split_files(files: Files) -> Files | None:
+    """Functions and classes go to a module of their own."""
+    found = parted(files)
+    if found is None:
+        return None
+    name, imports, moved, rest = found
     bring = ast.ImportFrom("parts_of_it", [ast.alias(s.name) for s in moved], 0)
     parts = written(ast.Module([*imports, *moved], []))
     return {name: written(ast.Module([*imports, bring, *rest], [])), "parts_of_it.py": parts}

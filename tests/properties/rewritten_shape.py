@@ -6,7 +6,7 @@ import ast
 import copy
 
 from tests.properties.edits import Block, Files, blocks, called, is_call, parse_one, written
-from tests.properties.rewriters import closes_over, each_file, only_file, rewriter, stored
+from tests.properties.rewriters import each_file, only_file, parted, rewriter, stored
 from tests.properties.rewritten_flow import at_head, contexts, own_jumps
 from tests.properties.rewritten_names import Replace, body_names, functions_of
 
@@ -550,16 +550,10 @@ def losses_as_functions(files: Files) -> Files:
 
 
 def _split(files: Files, bring: str, star: bool) -> Files | None:
-    found = only_file(files)
+    found = parted(files)
     if found is None:
         return None
-    name, tree = found
-    imports = [s for s in tree.body if isinstance(s, (ast.Import, ast.ImportFrom))]
-    made = [s for s in tree.body if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
-    moved = [s for s in made if s.name != "main"]
-    rest = [s for s in tree.body if s not in moved and s not in imports]
-    if not moved or not rest or closes_over(tree, rest):
-        return None
+    name, imports, moved, rest = found
     parts = written(ast.Module([*imports, *moved], []))
     if not star:
         replace = Replace({s.name: f"kit.{s.name}" for s in moved})

@@ -46,6 +46,7 @@ from trainlint.flow.values import (
     Tensor,
     Value,
 )
+from trainlint.libraries.torch import CLASS_LOSSES
 from trainlint.libraries.words import GRADIENTS_OFF
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ _LOSS_NAMES = {
     "bce": "BCELoss",
     "bce_with_logits": "BCEWithLogitsLoss",
 }
-_OF_CLASSES = frozenset(("CrossEntropyLoss", "NLLLoss"))
 _FACTORY_NAME = re.compile(
     r"_?(get|build|create|make|load|init|define|setup|prepare)_"
     r"|\w*_(factory|builder|creator|maker|class|cls|type|ctor|constructor)$"
@@ -378,7 +378,7 @@ class Calls:
                 state.decisions,
             )
         given = arguments.values
-        if _LOSS_NAMES.get(kind, kind) in _OF_CLASSES and isinstance(first, Tensor):
+        if _LOSS_NAMES.get(kind, kind) in CLASS_LOSSES and isinstance(first, Tensor):
             # Classes and their shares are no network's output: the graph is that of the input.
             given = tuple(v for v in given if isinstance(v, Tensor))
         result = self.run.tensors.combine(given, "loss", state)

@@ -326,6 +326,9 @@ ACTIVATION_METHODS = {
 }
 """Methods of a tensor that are activations."""
 
+CLASS_LOSSES = frozenset(("CrossEntropyLoss", "NLLLoss"))
+"""Losses whose targets are classes or their shares: no graph comes from them."""
+
 INDEXED_METHODS = frozenset(
     "gather index_select masked_select take_along_dim sum mean logsumexp norm std var".split()
 )
