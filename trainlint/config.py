@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from trainlint.core.catalogue import DEFAULT_SELECT, Catalogue, Layer, UnknownSelector
+from trainlint.core.late import dataclass
 
 OUTPUT_FORMATS = (
     "full",

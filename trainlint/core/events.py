@@ -6,7 +6,7 @@ watches a live run, or by both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from trainlint.core.facts import (
@@ -19,6 +19,7 @@ from trainlint.core.facts import (
     Share,
     Site,
 )
+from trainlint.core.late import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

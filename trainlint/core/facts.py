@@ -6,9 +6,11 @@ rule cannot tell the difference. Every fact can be unknown, and an unknown fact 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import NamedTuple
+
+from trainlint.core.late import dataclass
 
 
 class Site(NamedTuple):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar, Generic, TypeVar
 
 from trainlint.core.diagnostic import Severity
 from trainlint.core.events import Event
 from trainlint.core.facts import Origin, Site
+from trainlint.core.late import dataclass
 
 E = TypeVar("E", bound=Event)
 

@@ -9,7 +9,7 @@ wrapper keeps nothing but that fact.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import (
@@ -30,6 +30,7 @@ from trainlint.core.facts import (
     Site,
     TrainableFact,
 )
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.idle_adapters import IdleAdapters, shown

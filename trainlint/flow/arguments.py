@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.values import TupleValue, Value
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from trainlint.core.facts import Site
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from trainlint.core.facts import Site
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.epochs import Draw
 from trainlint.flow.project import ClassInfo, ModuleInfo

@@ -9,10 +9,10 @@ the epoch. The user's hooks are ordinary functions; only the order is the framew
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainlint.core.facts import Cause, Certainty, Mode, ModeFact, Site
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
 from trainlint.flow.arguments import Arguments

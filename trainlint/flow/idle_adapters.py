@@ -8,11 +8,11 @@ on, is known only at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import AdapterNeverActivated, AdaptersFrozenBeside, Event
 from trainlint.core.facts import Cause, ModelFacts, Share, Site
+from trainlint.core.late import dataclass
 from trainlint.flow.state import Decision, State
 from trainlint.flow.values import TRUE, ObjectId
 

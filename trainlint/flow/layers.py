@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from trainlint.core.events import LayerCreatedInForward
 from trainlint.core.facts import Site
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.guards import calls_in
 from trainlint.flow.project import ClassInfo

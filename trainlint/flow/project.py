@@ -7,11 +7,12 @@ no file of the project defines belongs to a library and is known by its dotted p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePath
 from typing import Protocol
 
 from trainlint.core.facts import Certainty
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.search_paths import added_paths
 from trainlint.flow.values import (

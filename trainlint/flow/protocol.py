@@ -8,11 +8,12 @@ the rest of the program, tells.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.core.events import Event, GradientsCleared, OptimizerStep, SchedulerStep
 from trainlint.core.facts import Certainty, Gradients, Site
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.reading import mentioned
 from trainlint.flow.state import Decision, State

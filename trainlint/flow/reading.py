@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.project import ClassInfo, ModuleInfo, member
 from trainlint.flow.values import External, Value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from trainlint.core.events import Event
 from trainlint.core.facts import Site
+from trainlint.core.late import dataclass
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow.state import Decision
 from trainlint.flow.values import Const

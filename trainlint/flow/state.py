@@ -7,7 +7,7 @@ nothing below them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
@@ -22,6 +22,7 @@ from trainlint.core.facts import (
     Share,
     TrainableFact,
 )
+from trainlint.core.late import dataclass
 from trainlint.flow.assumptions import agreed
 from trainlint.flow.numbering import NUMBERS
 from trainlint.flow.project import ClassInfo

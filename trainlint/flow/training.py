@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainlint.core.events import (
@@ -34,6 +34,7 @@ from trainlint.core.facts import (
     Share,
     Site,
 )
+from trainlint.core.late import dataclass
 from trainlint.flow import ir
 from trainlint.flow.accumulation import Accumulation
 from trainlint.flow.idle_adapters import shown

@@ -8,10 +8,11 @@ nothing about is opaque, and its `Ref` is also a symbol: two uses of the same un
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trainlint.core.facts import Certainty, Cut, ModelFacts, Origin
+from trainlint.core.late import dataclass
 
 if TYPE_CHECKING:
     from trainlint.flow import ir

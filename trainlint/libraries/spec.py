@@ -6,10 +6,10 @@ proven by a contract test that makes the real call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from trainlint.core.facts import Cause, Certainty, Cut, Mode, Share
+from trainlint.core.late import dataclass
 
 
 @dataclass(frozen=True, slots=True)
