@@ -156,17 +156,25 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 # --- globs ---------------------------------------------------------------------------------
 
+_PLAIN_NAME = re.compile(r"[\w.-]+")
+
 
 class Globs:
-    """Patterns as in ruff: against the name, or against the path below `root`."""
+    """Patterns as in ruff: against the name, or against the path below `root`.
+
+    Most of them, and all of the default ones, are plain names, which need no regular expression.
+    """
 
     def __init__(self, patterns: Sequence[str], root: str) -> None:
-        parts = [_translate(pattern, root) for pattern in patterns if pattern]
+        self._names = frozenset(p for p in patterns if _PLAIN_NAME.fullmatch(p))
+        parts = [_translate(p, root) for p in patterns if p and p not in self._names]
         self._matches = re.compile("|".join(parts)).match if parts else None
 
     def match(self, path: str) -> bool:
         """Whether any pattern matches an absolute path."""
-        return self._matches is not None and self._matches(path) is not None
+        return path.rpartition(os.sep)[2] in self._names or (
+            self._matches is not None and self._matches(path) is not None
+        )
 
 
 def _translate(pattern: str, root: str) -> str:

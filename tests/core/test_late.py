@@ -6,6 +6,7 @@ import builtins
 import copy
 import dataclasses
 import pickle
+import re
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainlint.core.late import dataclass as late_dataclass
+from trainlint.core.late import pattern as late_pattern
 
 NAMES = ("first", "second", "third", "fourth")
 VALUES = st.one_of(st.integers(0, 2), st.sampled_from(["", "text"]), st.none())
@@ -232,3 +234,22 @@ def test_an_object_inside_itself_is_shown():
     thing = Open(1)
     thing.many.append(thing)
     assert repr(thing) == "Open(number=1, many=[1, ...])"
+
+
+def test_a_pattern_is_compiled_when_it_is_first_asked(monkeypatch):
+    compiled = []
+    original = re.compile
+
+    def counting(*pattern):
+        compiled.append(pattern)
+        return original(*pattern)
+
+    monkeypatch.setattr(re, "compile", counting)
+    word = late_pattern(r"[a-z]+", re.IGNORECASE)
+    assert word.pattern == r"[a-z]+"
+    assert compiled == []
+    assert word.findall("one Two 3") == ["one", "Two"]
+    assert word.fullmatch("Two") is not None
+    assert word.fullmatch("3") is None
+    assert word.findall("four") == ["four"]
+    assert compiled == [(r"[a-z]+", re.IGNORECASE)]

@@ -1,21 +1,27 @@
-"""Dataclasses whose methods are compiled when they are first called.
+"""What is compiled when it is first used: the methods of dataclasses, and regular expressions.
 
-`dataclasses.dataclass` compiles up to six functions for every class while its module is imported,
-which takes a hundred classes longer than a short run takes for everything else. A run makes objects
-of half of them and compares fewer. So here the standard decorator collects the fields, and does
-whatever else needs no compiling; `__init__`, `__eq__` and `__hash__` are written by the first call.
+A short run is over before it has used half of what its modules offer, and to compile that is the
+dearest part of importing them.
 
-Beside that it differs in two respects only. A frozen object refuses every assignment, also that of
-an attribute which a subclass that is no dataclass would add. And a frozen class has to have slots.
+`dataclasses.dataclass` compiles up to six functions for each class. Here it only collects the
+fields, and does what else needs no compiling; `__init__`, `__eq__` and `__hash__` are written by
+the first call. In two respects this is not what it would have made: a frozen object refuses every
+assignment, also that of an attribute which a subclass that is no dataclass would add, and a frozen
+class has to have slots.
+
+A pattern that every run uses, or that stands in an inner loop, is better off with `re.compile`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, fields
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+__all__ = ["dataclass", "pattern"]
 
 T = TypeVar("T")
 Method = Callable[..., Any]
@@ -48,10 +54,28 @@ def _dataclass(
     return make
 
 
+class _Pattern:
+    """A regular expression that is compiled when it is first asked for one of its methods."""
+
+    def __init__(self, pattern: str | bytes, flags: int = 0) -> None:
+        self.pattern = pattern
+        self.flags = flags
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not kept yet."""
+        self.__dict__["_compiled"] = compiled = self.__dict__.get("_compiled") or re.compile(
+            self.pattern, self.flags
+        )
+        self.__dict__[name] = method = getattr(compiled, name)
+        return method
+
+
 if TYPE_CHECKING:
-    from dataclasses import dataclass as dataclass
+    from dataclasses import dataclass
+    from re import compile as pattern
 else:
     dataclass = _dataclass
+    pattern = _Pattern
 
 
 def _late(cls: type, name: str, write: Callable[[type], Method]) -> Method:

@@ -99,4 +99,4 @@ class Rule(Generic[E]):
     @classmethod
     def summary(cls) -> str:
         """The first line of the page."""
-        return cls.page().split("\n", 1)[0]
+        return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainlint.core import late
 from trainlint.core.events import (
     AttributeAssigned,
     Receiver,
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 
 SHAPES = frozenset("shape size dim ndim numel device dtype is_cuda requires_grad grad_fn".split())
-_PART_NAME = re.compile(
+_PART_NAME = late.pattern(
     r"(layer|block|conv|bn|norm|fc|head|stem|stage|features|classifier|backbone|encoder|decoder"
     r"|trunk|body|transformer|embeddings|attention|downsample|roi_heads|rpn|bert|roberta|vit|model"
     r"|base_model|vision_model|text_model|lm_head|wte|wpe|h)(_?\d*)$"

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 
+from trainlint.core import late
 from trainlint.flow import ir
 from trainlint.flow.models import MADE
 from trainlint.flow.values import ObjectId
 
-_KEEPS = re.compile(
+_KEEPS = late.pattern(
     r"""(save|store|backup)(?=_|$)        # save_checkpoint, saver.save
     | (log|print|count|summary|summarize)(?=_|$)
     | (get_)?(n|num|number|parameter|param)s?_(of_)?(total_)?(trainable_)?(param|num)
@@ -31,25 +32,25 @@ _KEEPS = re.compile(
     """,
     re.VERBOSE,
 )
-_DRAWS = re.compile(
+_DRAWS = late.pattern(
     r"sampl|imag|pic|fig|plot|grid|vis|result|output|pred|exampl|generat|demo|attention|embed"
 )
-_RUNS = re.compile(
+_RUNS = late.pattern(
     rf"{_DRAWS.pattern}|test|eval|valid|train|infer|freez|mode(?!l)|score|metric|accura|loss"
 )
-_LOGGER = re.compile(r"(^|_)(logger|writer|tracker|recorder)$")
-_UNWRAPS = re.compile(
+_LOGGER = late.pattern(r"(^|_)(logger|writer|tracker|recorder)$")
+_UNWRAPS = late.pattern(
     r"""(maybe_)?(de|un)_?(parallel|wrap)\w* | (remove|strip)_(ddp|dp|parallel|wrapper)\w*
     | get_(raw|bare|inner|core|unwrapped)_(model|module|net|network)
     """,
     re.VERBOSE,
 )
-_METERS = re.compile(
+_METERS = late.pattern(
     r"\w*meters?(_set|_dict)?|metric_logger|smoothed_value|(running|moving)_(average|mean)|averager"
 )
 """What averages the numbers that it is told, also a loss that has its graph."""
 _GENERAL = frozenset(("__call__", "step", "update", "check"))
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_HUMP = late.pattern(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def keeps_books(function: ir.Expr) -> bool:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainlint.core import late
 from trainlint.core.events import (
     LossApplied,
     WrapperBypassed,
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
     from trainlint.flow.interpret import Interpreter
 
 
-_TRAINS_NAME = re.compile(r"backward|step|optim|update|train|learn|fit|scaler", re.IGNORECASE)
+_TRAINS_NAME = late.pattern(r"backward|step|optim|update|train|learn|fit|scaler", re.IGNORECASE)
 """An unknown function of such a name may run backward on a loss that it is given."""
-_CLASS_NAME = re.compile(r"[A-Z][A-Za-z]*[a-z]|[A-Z]{2,}")
+_CLASS_NAME = late.pattern(r"[A-Z][A-Za-z]*[a-z]|[A-Z]{2,}")
 """`UNet(...)` makes a model; `G(...)` and `netG(...)` run one."""
 PROTOCOL_CALLS = frozenset(("step", "backward"))
 """Methods whose absence is judged, so that a call that was never reached has to be known."""
@@ -66,7 +67,7 @@ _KEEPING_METHODS = frozenset(
     add_histogram save format join write_scalar
     """.split()
 )
-_LOSS_NAME = re.compile(
+_LOSS_NAME = late.pattern(
     r"loss|criterion|metric|_fn$|accuracy|score|tokeniz|transform", re.IGNORECASE
 )
 _LOSS_NAMES = {
@@ -75,7 +76,7 @@ _LOSS_NAMES = {
     "bce": "BCELoss",
     "bce_with_logits": "BCEWithLogitsLoss",
 }
-_FACTORY_NAME = re.compile(
+_FACTORY_NAME = late.pattern(
     r"_?(get|build|create|make|load|init|define|setup|prepare)_"
     r"|\w*_(factory|builder|creator|maker|class|cls|type|ctor|constructor)$"
 )

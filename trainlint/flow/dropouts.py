@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trainlint.core import late
 from trainlint.core.events import FunctionalDropout
 from trainlint.core.facts import Certainty, Site
 from trainlint.flow import ir
@@ -22,9 +23,9 @@ from trainlint.flow.walk import below, nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
 
-_ON_PURPOSE = re.compile(r"^MC|_mc_|^mc_|monte_?carlo|bayes|uncertain|stochastic", re.IGNORECASE)
-_RUNS_IN_TRAINING = re.compile(r"train|augment|loss|corrupt|nois", re.IGNORECASE)
-_WORD = re.compile(r"drop|attention|attn")
+_ON_PURPOSE = late.pattern(r"^MC|_mc_|^mc_|monte_?carlo|bayes|uncertain|stochastic", re.IGNORECASE)
+_RUNS_IN_TRAINING = late.pattern(r"train|augment|loss|corrupt|nois", re.IGNORECASE)
+_WORD = late.pattern(r"drop|attention|attn")
 _MAX_DEPTH = 4
 
 

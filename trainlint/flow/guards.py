@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trainlint.core import late
 from trainlint.flow import ir
 from trainlint.flow.reading import leaves, mentioned
 from trainlint.flow.walk import below
 
-_MODE_WORD = re.compile(r"train|eval|infer|test|deterministic", re.IGNORECASE)
+_MODE_WORD = late.pattern(r"train|eval|infer|test|deterministic", re.IGNORECASE)
 
 
 def asks_for_mode(test: ir.Expr) -> bool:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainlint.core import late
 from trainlint.core.facts import Certainty, Cut, Mode
 from trainlint.flow import ir
 from trainlint.flow.adapters import Place
@@ -77,9 +78,9 @@ _TENSOR_CUTS = {
     "int": Cut.COMPARISON,
     "new_tensor": Cut.REBUILT,
 }
-_OPTIMIZER_NAME = re.compile(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
-_SCHEDULER_NAME = re.compile(r"sched|lr_|warmup", re.IGNORECASE)
-_RUNNER_NAME = re.compile(
+_OPTIMIZER_NAME = late.pattern(r"opt(im|imizer|imiser)?([A-Z_0-9]|$|s?$)|optim", re.IGNORECASE)
+_SCHEDULER_NAME = late.pattern(r"sched|lr_|warmup", re.IGNORECASE)
+_RUNNER_NAME = late.pattern(
     r"trainer|agent|runner|engine|learner|solver|algo|experiment|pipeline|session|manager",
     re.IGNORECASE,
 )

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainlint.core import late
 from trainlint.core.events import AttributeAssigned, ParametersConsumed
 from trainlint.core.facts import (
     Cause,
@@ -64,12 +65,12 @@ UNGRAPHED = "ungraphed"
 MAX_PARTS = 48
 MAX_CHANGES = 16
 MAX_LAYERS = 6
-_SELDOM_SENSITIVE = re.compile(
+_SELDOM_SENSITIVE = late.pattern(
     r"policy|actor|critic|dqn|q_?net|agent|value|ppo|gen|disc|gan|flow|loss|ema|teacher|target",
     re.IGNORECASE,
 )
 _UNKNOWN_PART = ModuleObject()
-_NO_NETWORK = re.compile(r"loss|crit|act|fn|func|metric|scheduler|transform", re.IGNORECASE)
+_NO_NETWORK = late.pattern(r"loss|crit|act|fn|func|metric|scheduler|transform", re.IGNORECASE)
 """What is called and is no network."""
 
 

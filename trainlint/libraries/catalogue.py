@@ -45,7 +45,7 @@ class Catalogue:
         self._calls: dict[str, Spec] = {}
         self._not_models: list[str] = []
         self._methods: list[tuple[str, str, Spec]] = []
-        self._constructors: list[tuple[str, re.Pattern[str], Spec]] = []
+        self._constructors: list[tuple[str, str, Spec]] = []
         self._prefixes: list[tuple[str, Spec]] = []
         self._aliases: list[tuple[str, str]] = []
         self._module_bases: set[str] = set()
@@ -59,7 +59,7 @@ class Catalogue:
         for table in tables:
             self._calls.update(table.calls)
             self._methods += table.methods
-            self._constructors += [(p, re.compile(n), s) for p, n, s in table.constructors]
+            self._constructors += table.constructors
             self._not_models += table.not_models
             self._prefixes += table.prefixes
             self._aliases += table.aliases
@@ -94,7 +94,7 @@ class Catalogue:
             if name == method and owner.startswith(prefix):
                 return Harmless() if owner.endswith(tuple(self._not_models)) else spec
         for prefix, named, spec in self._constructors:
-            if owner.startswith(prefix) and named.fullmatch(name):
+            if owner.startswith(prefix) and re.fullmatch(named, name):
                 return spec
         for prefix, spec in self._prefixes:
             if path.startswith(prefix):

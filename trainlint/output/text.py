@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 
+from trainlint.core import late
 from trainlint.core.diagnostic import Diagnostic, Severity, Span
 from trainlint.syntax.source import InvalidSource, Source, UnreadableSource, decode, read
 
@@ -20,11 +20,13 @@ _MAX_WIDTH = 160
 _BOLD, _RED, _YELLOW, _BLUE, _CYAN = "1", "1;31", "1;33", "1;34", "1;36"
 _COLOURS = {Severity.ERROR: _RED, Severity.WARNING: _YELLOW, Severity.INFO: _CYAN}
 
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = late.pattern("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
     """Text without what would break the line or drive the terminal."""
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
 
 

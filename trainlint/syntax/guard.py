@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 
+from trainlint.core import late
 from trainlint.syntax.source import InvalidSource, UnreadableSource, position
 
 MAX_BRACKETS = 200
@@ -35,9 +36,9 @@ _STRING = (
     r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
     r"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'"
 )
-_EVENT = re.compile(rf"{_STRING}|#[^\n\r]*|[()\[\]{{}}\n\r]|\\\r?\n", re.DOTALL)
-_TOKEN = re.compile(rf"{_STRING}|#[^\n\r]*|\w+|[^\s\w\\]", re.DOTALL)
-_ELIF = re.compile(r"^([ \t]*)elif\b", re.MULTILINE)
+_EVENT = late.pattern(rf"{_STRING}|#[^\n\r]*|[()\[\]{{}}\n\r]|\\\r?\n", re.DOTALL)
+_TOKEN = late.pattern(rf"{_STRING}|#[^\n\r]*|\w+|[^\s\w\\]", re.DOTALL)
+_ELIF = late.pattern(r"^([ \t]*)elif\b", re.MULTILINE)
 
 _SHORT_STATEMENT = 1500
 """A statement of fewer characters holds no chain that matters."""

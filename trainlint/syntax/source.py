@@ -11,6 +11,8 @@ import stat
 from bisect import bisect_right
 from typing import Any, NamedTuple
 
+from trainlint.core import late
+
 MAX_FILE_BYTES = 16_000_000
 """A larger file is not read. The time of a parse is bounded by tokens (see `guard`); this only
 keeps a data file with the wrong suffix out of memory."""
@@ -238,7 +240,7 @@ def _decode_as(data: bytes, encoding: str, shown: str) -> str:
         raise UnreadableSource(f"cannot be decoded as {shown}") from None
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = late.pattern("[\ud800-\udfff]")
 
 
 def _without_surrogates(text: str) -> str:
@@ -327,11 +329,11 @@ def _blank_all(text: str) -> str:
     return "".join(_LINE_END.findall(text))
 
 
-_MAY_HAVE_MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
-_PYTHON_CELL_MAGICS = re.compile(r"%%(?:time|timeit|capture|prun|debug|memray_flamegraph)\b")
-_MAGIC_LINE = re.compile(r"(?P<indent>[ \t]*)(?:[%!?]|[\w.*\[\]()'\" ]+\?{1,2}[ \t]*(?:#.*)?$)")
-_TIMED = re.compile(r"(?P<indent>[ \t]*)%time[ \t]+(?![-\s])(?P<code>\S.*)")
-_MAGIC_VALUE = re.compile(r"(?P<target>[ \t]*[A-Za-z_][\w.,\[\]'\" \t]*?=)[ \t]*[%!](?!=)")
+_MAY_HAVE_MAGIC = late.pattern(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
+_PYTHON_CELL_MAGICS = late.pattern(r"%%(?:time|timeit|capture|prun|debug|memray_flamegraph)\b")
+_MAGIC_LINE = late.pattern(r"(?P<indent>[ \t]*)(?:[%!?]|[\w.*\[\]()'\" ]+\?{1,2}[ \t]*(?:#.*)?$)")
+_TIMED = late.pattern(r"(?P<indent>[ \t]*)%time[ \t]+(?![-\s])(?P<code>\S.*)")
+_MAGIC_VALUE = late.pattern(r"(?P<target>[ \t]*[A-Za-z_][\w.,\[\]'\" \t]*?=)[ \t]*[%!](?!=)")
 
 
 def blank_magics(text: str) -> str:
@@ -378,7 +380,7 @@ def _blank_line(line: str) -> tuple[str, bool]:
 
 _OPENING = frozenset("([{")
 _CLOSING = frozenset(")]}")
-_PIECE = re.compile(
+_PIECE = late.pattern(
     r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|#.*|[()\[\]{}]|\\$',
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from trainlint.core import late
 from trainlint.core.diagnostic import Diagnostic, Position, Span
 from trainlint.syntax.source import Source, split_lines
 
@@ -47,17 +48,17 @@ class Outcome(NamedTuple):
     """Comments without effect, each with what is wrong."""
 
 
-_MENTION = re.compile(r"trainlint:|noqa", re.IGNORECASE)
-_OURS = re.compile(
+_MENTION = late.pattern(r"trainlint:|noqa", re.IGNORECASE)
+_OURS = late.pattern(
     r"#\s*trainlint:\s*(?P<verb>file-ignore|ignore)\b(?:\s*\[(?P<names>[^\]\n\r]*)\])?",
     re.IGNORECASE,
 )
-_NOQA = re.compile(
+_NOQA = late.pattern(
     r"#\s*noqa(?![\w-])(?:\s*:\s*(?P<names>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"TL\d{3}\Z")
-_PIECE = re.compile(
+_CODE = late.pattern(r"TL\d{3}\Z")
+_PIECE = late.pattern(
     r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""'
     r"|'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''"
     r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
