@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trainlint.config import ConfigError, Finder, Settings
 from trainlint.core.digest import blake2b
@@ -459,13 +459,18 @@ class _Forgiving(Finder):
             return self.settings_for(parent) if parent != folder else Settings(folder)
 
 
+Listings: TypeAlias = dict[str, list[str] | None]
+"""The files of projects by their roots; None where there is too much to look through."""
+
+
 class Neighbourhood:
     """What a check may ask about the rest of the project."""
 
-    def __init__(self, how: Discovery | None = None) -> None:
+    def __init__(self, how: Discovery | None = None, listings: Listings | None = None) -> None:
+        """`listings` are those of another neighbourhood, so that nobody need walk twice."""
         self._how = how or Discovery(Finder())
         self._resolver = Resolver()
-        self._files: dict[str, list[str] | None] = {}
+        self._files: Listings = dict(listings or {})
         self._importers: dict[str, _Importers] = {}
         self._names: dict[str, frozenset[bytes]] = {}
         self._used: dict[str, frozenset[bytes]] = {}
@@ -554,6 +559,11 @@ class Neighbourhood:
         """Take discovery's listing of a folder, if it is that of a whole project."""
         if files and self._resolver.project_root(files[0]) == root:
             self._files[root] = files
+
+    @property
+    def listings(self) -> Listings:
+        """Of all projects that it has walked so far."""
+        return self._files.copy()
 
     def _project_files(self, root: str) -> list[str] | None:
         """All files that may belong to a project; None if there is too much to look through."""

@@ -174,7 +174,8 @@ class Run:
         tasks = [Task(path, plan, _size(path)) for path, plan in missed]
         plans = dict(missed)
         jobs = self.options.jobs or available_jobs()
-        make_world = partial(Neighbourhood, self.options.discovery._replace(finder=Finder()))
+        how = self.options.discovery._replace(finder=Finder())
+        make_world = partial(Neighbourhood, how, world.listings)
         answers = check_all(tasks, make_world, jobs, self._given(targets))
         for answer in answers:
             if answer.result is None:

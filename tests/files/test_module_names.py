@@ -155,3 +155,14 @@ class TestMentions:
         where = str(project.root / "env/site-packages/one/a.py")
         assert Neighbourhood().mentioned_elsewhere("build", where)
         assert not Neighbourhood().mentioned_elsewhere("only_two", where)
+
+    def test_a_project_that_another_has_listed_is_not_walked_again(
+        self, project, monkeypatch
+    ) -> None:
+        project.write("evaluate.py", "def helper(): pass\n")
+        project.write("train.py", "from evaluate import helper\nhelper()\n")
+        where = str(project.root / "evaluate.py")
+        first = Neighbourhood()
+        first.state_of(where)
+        monkeypatch.setattr("trainlint.files._below", lambda *_: pytest.fail("it is walked"))
+        assert Neighbourhood(listings=first.listings).mentioned_elsewhere("helper", where)
