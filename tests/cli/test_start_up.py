@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "peft", "transformers", "libcst", "lightning", "accelerate", "yaml", "pathspec")
+HEAVY = ("torch", "peft", "transformers", "libcst", "lightning", "accelerate", "yaml")
 
 
 def loaded(code: str, cwd: object = None) -> set[str]:
