@@ -202,12 +202,14 @@ class Checker:
         digest = digest_of(reading.data)
         try:
             lowered = self._lower(path, reading, digest)
+            result = self._with_flow(lowered, plan)
+            _raise_refusal(lowered)
         except UnreadableSource as error:
             found = _unreadable(path, error)
         except InvalidSource as error:
             found = _invalid(path, error, reading.data)
         else:
-            return self._with_flow(lowered, plan)
+            return result
         return FileResult((found,), stamp=reading.stamp, digest=digest, parsed=False)
 
     def _read(self, path: str) -> Reading:
@@ -349,6 +351,15 @@ def _parse(source: Source) -> ir.Module:
     return parse(source)
 
 
+def _raise_refusal(lowered: Lowered) -> None:
+    """Raise what was found wrong when the file's functions were looked into."""
+    from trainlint.syntax.parse import refused
+
+    problem = refused(lowered.source, lowered.module)
+    if problem is not None:
+        raise problem
+
+
 def _sketch(text: str) -> ir.Sketch:
     from trainlint.flow.reach import IMPLICIT
     from trainlint.libraries.words import DOMAIN
@@ -376,8 +387,6 @@ def _diagnostics(
     findings: list[Finding], opened: dict[str, Lowered | None]
 ) -> Iterable[Diagnostic]:
     """Findings with rows and columns, each once; one whose file is not open is left out."""
-    from trainlint.syntax.spans import locate
-
     nodes: dict[str, set[int]] = {}
     for finding in findings:
         for site in (finding.site, *(origin.site for origin in finding.trail)):
@@ -385,7 +394,7 @@ def _diagnostics(
     places = {
         path: {
             node: (location[0], location[1])
-            for node, location in locate(lowered.module.tree, wanted).items()  # type: ignore[arg-type]
+            for node, location in lowered.module.tree.locate(wanted).items()
         }
         for path, wanted in nodes.items()
         if (lowered := opened.get(path))

@@ -32,7 +32,7 @@ from trainlint.flow.standins import forget_looks, thin
 from trainlint.flow.state import InstanceObject, ModuleObject, State, join, parts_of
 from trainlint.flow.statements import may_tell
 from trainlint.flow.values import Func, Ref
-from trainlint.flow.walk import attributes_of, calls_in, nodes_of, statements_of
+from trainlint.flow.walk import attributes_of, calls_in, nodes_of
 from trainlint.libraries import LIBRARY
 from trainlint.libraries.spec import TrainerClass
 from trainlint.libraries.trainers import LIGHTNING_LOOP, OWN_STEPS, TRAINED_CLASS
@@ -52,8 +52,8 @@ class Analysis:
 
 
 MAX_STEPS_OF_FILE = 40_000
-LONG = 8_000
-"""Statements from which on a file takes so long to be parsed that less of it can be run."""
+LONG = 20_000
+"""Lines from which on a file takes so long to be parsed that less of it can be run."""
 LIGHTNING_HOOKS = LIGHTNING_LOOP.hooks | frozenset(
     """forward test_step predict_step train_dataloader val_dataloader test_dataloader
     predict_dataloader optimizer_step optimizer_zero_grad backward configure_gradient_clipping
@@ -182,10 +182,10 @@ class Entries:
     def _function(self, func: Func) -> None:
         if id(func.function) in self.executed or func.function.name.startswith("test_"):
             return
-        if not self.relevance.matters(func.function, self.info):
-            return
         judged = self.reach.matters(func.function, self.info)
         if not judged and not may_tell(func.function):
+            return
+        if not self.relevance.matters(func.function, self.info):
             return
         if self.project.loader.mentioned_elsewhere(func.function.name, self.info.path):
             return
@@ -222,19 +222,11 @@ class Entries:
             self._lightning(cls)
             methods = [m for m in methods if m.name not in LIGHTNING_HOOKS]
         methods = self._trainer(cls, methods)
-        called = _called_on_self((*cls.methods.values(), *templates), {m.name for m in methods})
-        entries = [m for m in methods if m.name not in called] or methods
-        looked_at: list[ir.Function] = []
-        if cls.is_module:
-            looked_at = [m for m in entries if m.name == "forward"]
-            entries = [m for m in entries if m.name not in ("forward", "train", "eval")]
-        if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
-            entries = []
-        entries = [m for m in entries if self.relevance.matters(m, _home(cls, m))]
-        judged = [m for m in entries if self.reach.matters(m, _home(cls, m))]
-        others = [*looked_at, *(m for m in entries if m not in judged)]
+        entries = _entries(self._worth_running(cls, methods), methods, templates, cls)
+        judged = [m for m in entries if self._is_judged(m, cls)]
+        others = [m for m in entries if m not in judged]
         shown = _Instance(cls)
-        self._statements([self._method(shown, method) for method in others if may_tell(method)])
+        self._statements([self._method(shown, method) for method in others])
         if not judged:
             return
         if _leaves_modes_alone(cls):
@@ -244,6 +236,26 @@ class Entries:
             # Whoever calls these may switch the mode in between.
             for method in judged:
                 self._root(self._method(_Instance(cls), method, method in templates))
+
+    def _worth_running(self, cls: ClassInfo, methods: Sequence[ir.Function]) -> list[ir.Function]:
+        """The methods that show anything; what is in a network's `forward`, by its statements."""
+        if self.project.loader.mentioned_elsewhere(cls.name, self.info.path):
+            methods = [m for m in methods if cls.is_module and m.name == "forward"]
+        elif cls.is_module:
+            methods = [m for m in methods if m.name not in ("train", "eval")]
+        return [
+            m
+            for m in methods
+            if (self._is_judged(m, cls) or may_tell(m))
+            and (
+                (cls.is_module and m.name == "forward") or self.relevance.matters(m, _home(cls, m))
+            )
+        ]
+
+    def _is_judged(self, method: ir.Function, cls: ClassInfo) -> bool:
+        if cls.is_module and method.name == "forward":
+            return False
+        return self.reach.matters(method, _home(cls, method))
 
     def _lightning(self, cls: ClassInfo) -> None:
         """A class that nothing here trains: its framework does, as it was made."""
@@ -315,6 +327,25 @@ class Entries:
         return start
 
 
+def _entries(
+    wanted: Sequence[ir.Function],
+    methods: Sequence[ir.Function],
+    templates: Sequence[ir.Function],
+    cls: ClassInfo,
+) -> Sequence[ir.Function]:
+    """The wanted ones of a class's methods that no other one calls; all if each method is called.
+
+    `methods` are all that nothing has run yet, `templates` those of bases.
+    """
+    if not wanted:
+        return []
+    every = (*cls.methods.values(), *templates)
+    called = _called_on_self(every, {m.name for m in wanted})
+    entries = [m for m in wanted if m.name not in called]
+    names = {m.name for m in methods}
+    return wanted if not entries and _called_on_self(every, names) >= names else entries
+
+
 def _leaves_modes_alone(cls: ClassInfo) -> bool:
     """Whether no method of a class, its unknown bases included, switches a mode."""
     words = {w for each in cls.mro for f in each.methods.values() for w in f.words}
@@ -376,8 +407,7 @@ def _only_computes(method: ir.Function, supplied: set[str], cls: ClassInfo) -> b
 
 
 def _steps_for(module: ir.Module) -> int:
-    length = sum(1 for _ in statements_of(module.body))
-    return MAX_STEPS_OF_FILE * LONG // max(length, LONG)
+    return MAX_STEPS_OF_FILE * LONG // max(module.length, LONG)
 
 
 def _mentions_training(function: ir.Function) -> bool:
@@ -466,7 +496,7 @@ def _missed(run: Interpreter, method: str) -> bool:
         and call.func.attr == method
         and id(call) not in run.reached
         for body in run.entered.values()
-        for call in calls_in(body)
+        for call in calls_in(body, method)
     )
 
 

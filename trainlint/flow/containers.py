@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 
 from trainlint.core.facts import Site
@@ -68,6 +69,14 @@ _CONTAINERS = {
     "collections.defaultdict": "dict",
     "collections.deque": "list",
 }
+_MAKERS = frozenset(path.rpartition(".")[2] for path in _CONTAINERS)
+_DISPLAY = re.compile(
+    r"=(?!=)[\s(]*[\[{]|[+*]\s*[\[{]|=\s*\((?=[^\n]*,|[^)\n]*$)"
+    r"|^[^\n(=]*=(?!=)[^\n(\[]*,[ \t]*[^\s=][^\n=]*$"
+    r"|^[ \t]*[\w.]+[ \t]*=(?!=)[^\n]*\)[ \t]*,[ \t]*[^\s]",
+    re.MULTILINE,
+)
+"""The text of a display or a tuple that is assigned, and some other code."""
 _ADDERS = frozenset({"append", "extend", "insert", "add"})
 _MAX_HELPERS = 3
 """How deep functions that return lists of layers are followed into each other."""
@@ -117,8 +126,19 @@ class ClassReader:
         self.info = info
         self.attributes: dict[str, Kept] = {}
         self.handed_on: set[str] = set()
-        for function in info.methods.values():
-            self._method(function)
+        if any(map(self._may_make_container, info.methods.values())):
+            for function in info.methods.values():
+                self._method(function)
+
+    def _may_make_container(self, function: ir.Function) -> bool:
+        """Whether a method may keep a container: it shows one, or calls what may return one."""
+        if function.may_show(_DISPLAY) or not function.words.isdisjoint(_MAKERS):
+            return True
+        module = self.info.module
+        return any(
+            isinstance(module.resolve(name), Func)
+            for name in function.words & module.bindings.keys()
+        )
 
     def is_used(self, name: str, kept: Kept) -> bool:
         """Whether a method other than those that fill it works with the attribute."""

@@ -10,8 +10,10 @@ are never changed after lowering.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Set
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 
 class Node:
@@ -534,9 +536,12 @@ class Function(Node):
     """`def name(parameters): body`.
 
     `words` holds every attribute and variable name that the body mentions, nested functions
-    included: the call-graph slice is cut by it. `locals` are the names it binds (parameters,
-    assignments, loops, imports, nested definitions) minus global and nonlocal ones.
+    included, and `class` if there is one in it: the call-graph slice is cut by it. `locals` are
+    the names it binds (parameters, assignments, loops, imports, nested definitions) minus global
+    and nonlocal ones.
     `node` spans the whole definition, `name_node` only the header's name.
+
+    A body that was left out is parsed when it, the locals or `is_generator` are first asked for.
     """
 
     __slots__ = (
@@ -544,12 +549,14 @@ class Function(Node):
         "decorators",
         "is_async",
         "is_generator",
+        "later",
         "locals",
         "name",
         "name_node",
         "parameters",
         "words",
     )
+    later: LeftOut | None
 
     def __init__(
         self,
@@ -574,6 +581,52 @@ class Function(Node):
         self.locals = locals
         self.name_node = name_node
         self.node = node
+        self.later = None
+
+    def put_off(self, later: LeftOut) -> Function:
+        """Have the body made when somebody asks for it."""
+        del self.body, self.locals, self.is_generator
+        self.later = later
+        return self
+
+    def may_show(self, pattern: re.Pattern[str]) -> bool:
+        """Whether its code, strings and comments apart, may hold what a pattern finds.
+
+        Of a body that is parsed there is no text: it may.
+        """
+        return self.later is None or pattern.search(self.later.code()) is not None
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute that is not there: what is inside a function whose body was left out."""
+        if name not in Inside._fields or self.later is None:
+            raise AttributeError(name)
+        self.body, self.is_generator, inner = self.later.inside()
+        self.later = None
+        self.locals = inner.union(parameter.name for parameter in self.parameters)
+        return getattr(self, name)
+
+
+class LeftOut(Protocol):
+    """A function's body before it is parsed."""
+
+    @property
+    def words(self) -> Set[str]:
+        """The names in it, and perhaps some more."""
+
+    def code(self) -> str:
+        """Its text without strings and comments."""
+
+    def inside(self) -> Inside:
+        """What parsing gives."""
+
+
+class Inside(NamedTuple):
+    """What a function's body tells."""
+
+    body: Block
+    is_generator: bool
+    locals: frozenset[str]
+    """Without the parameters."""
 
 
 class Class(Node):
@@ -624,10 +677,11 @@ class Module:
     """One lowered file.
 
     `tree` is the syntax room's handle for computing spans; flow never looks inside. `words` are
-    all names mentioned in the file. A notebook runs cell by cell, which is top to bottom.
+    all names mentioned in the file, `length` is its number of lines. A notebook runs cell by cell,
+    which is top to bottom.
     """
 
-    __slots__ = ("body", "is_notebook", "path", "tree", "words")
+    __slots__ = ("body", "is_notebook", "length", "path", "tree", "words")
 
     def __init__(
         self,
@@ -635,13 +689,15 @@ class Module:
         body: Block,
         words: frozenset[str] = frozenset(),
         is_notebook: bool = False,
-        tree: object = None,
+        tree: Any = None,
+        length: int = 0,
     ) -> None:
         self.path = path
         self.body = body
         self.words = words
         self.is_notebook = is_notebook
         self.tree = tree
+        self.length = length
 
 
 class Sketch(NamedTuple):

@@ -202,16 +202,16 @@ def contents(info: ClassInfo, depth: int = 0) -> tuple[bool, bool]:
     return info.contents
 
 
-def called_attributes(info: ClassInfo) -> frozenset[str]:
-    """What a class's methods call on the instance: `self.unet(x)`."""
-    if info.called is None:
-        info.called = frozenset(
-            attribute_of(node.func, receiver_of(function))
+def calls_attribute(info: ClassInfo, name: str) -> bool:
+    """Whether a class's methods call what is at `name` on the instance: `self.unet(x)`."""
+    if name not in info.called:
+        info.called[name] = any(
+            isinstance(node, ir.Call) and attribute_of(node.func, receiver_of(function)) == name
             for _, function in all_methods(info)
+            if name in function.words
             for node in nodes_of(function)
-            if isinstance(node, ir.Call)
         )
-    return info.called
+    return info.called[name]
 
 
 def _contents(info: ClassInfo, depth: int) -> tuple[bool, bool]:
@@ -262,6 +262,8 @@ def called_from(start: str, methods: dict[str, ir.Function]) -> set[str]:
         if name in reached:
             continue
         reached.add(name)
+        if methods.keys().isdisjoint(methods[name].words):
+            continue
         receiver = receiver_of(methods[name])
         for node in nodes_of(methods[name]):
             if isinstance(node, ir.Call):

@@ -23,7 +23,7 @@ from trainlint.core.facts import (
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
 from trainlint.flow.idle_adapters import shown
-from trainlint.flow.layers import called_attributes, contents
+from trainlint.flow.layers import calls_attribute, contents
 from trainlint.flow.naming import EACH, is_training_name, spoken
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.state import (
@@ -559,7 +559,7 @@ class Models:
         return any(
             isinstance(value, Ref)
             and value.oid not in state.heap
-            and name in called_attributes(cls)
+            and calls_attribute(cls, name)
             and not _NO_NETWORK.search(name)
             for name, value in state.attrs.of(oid)
         )

@@ -219,8 +219,9 @@ class ClassInfo:
     _mro: tuple[ClassInfo, ...] | None = None
     _externals: frozenset[str] | None = None
     contents: tuple[bool, bool] | None = None
-    called: frozenset[str] | None = None
     """Whether it makes layers with modes and with weights, once somebody has looked."""
+    called: dict[str, bool] = field(default_factory=dict)
+    """Whether its methods call an attribute, so far as somebody has looked."""
     sensitive: Certainty | None = None
     """Whether its own code reads the mode, once somebody has looked."""
 

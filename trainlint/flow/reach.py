@@ -7,7 +7,9 @@ one file further is looked at: whatever a third one trains with is seen where th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Set
+from itertools import chain
 
 from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo, Project
@@ -27,8 +29,14 @@ IMPLICIT = frozenset(
 
 _CONTAINERS = frozenset(name for kind in (dict, list, set, str) for name in dir(kind)) - {"update"}
 """Methods of builtin containers: whoever calls `get` means a dict's. An agent has its `update`."""
+_LOOK_UPS = frozenset({"attrgetter", "getattr", "methodcaller"})
+"""Who uses these may mention a name in a string, which is not among a function's words."""
 _KNOWN = _CONTAINERS | {"from_pretrained", "from_config", "forward"}
 """Methods whose names tell nothing: loading a model begins no training, nor does its forward."""
+
+
+_KEEPS = re.compile(r"\.\w+[^=(\n]*=(?!=)")
+"""The text of an assignment to an attribute, and some other code."""
 
 
 class Reach:
@@ -84,6 +92,8 @@ class _Names:
         self._project = project
         self._reaching: set[str] = set()
         self._mentions: dict[str, frozenset[str]] = {}
+        self._methods: list[ir.Function] = []
+        """Those that may keep in an attribute what reaches training, if they mention it."""
         self._files: set[str] = set()
 
     def bind(
@@ -103,12 +113,23 @@ class _Names:
     def closed(self) -> frozenset[str]:
         """All names that reach training."""
         pending = dict(self._mentions)
-        fresh = self._reaching | STEPS
+        waiting = self._methods
+        reaching = self._reaching | STEPS
+        fresh: Set[str] = reaching
         while fresh:
-            fresh = {name for name, words in pending.items() if not words.isdisjoint(fresh)}
-            for name in fresh:
-                del pending[name]
-            self._reaching |= fresh
+            found = {name for name, words in pending.items() if not words.isdisjoint(fresh)}
+            telling = [method for method in waiting if not method.words.isdisjoint(fresh)]
+            waiting = [method for method in waiting if method.words.isdisjoint(fresh)]
+            for attribute, words in chain.from_iterable(map(_kept, telling)):
+                if words.isdisjoint(reaching):
+                    pending[attribute] = pending.get(attribute, frozenset()).union(words)
+                else:
+                    found.add(attribute)
+            fresh = found - reaching
+            reaching |= fresh
+            self._reaching |= found
+            for name in found:
+                pending.pop(name, None)
         return frozenset(self._reaching)
 
     def _add(self, name: str, words: Iterable[str]) -> None:
@@ -129,11 +150,11 @@ class _Names:
             self._method(function.name, function.words)
             if function.name in IMPLICIT:
                 self._add(name, function.words)
-            for node in statements_of(function.body):
-                if isinstance(node, ir.Assign):
-                    for target in node.targets:
-                        if isinstance(target, ir.Attribute):
-                            self._add(target.attr, mentioned(node.value))
+            if function.words.isdisjoint(_LOOK_UPS):
+                self._methods.append(function)
+            else:
+                for attribute, words in _kept(function):
+                    self._add(attribute, words)
 
     def _import(self, name: str, module: str, imported: str | None, path: str, depth: int) -> None:
         found = self._project.find(module, path)
@@ -176,6 +197,17 @@ class _Names:
                 self._method(name, words)
             for name, words in seen.definitions.items():
                 self._add(name, words)
+
+
+def _kept(method: ir.Function) -> Iterator[tuple[str, set[str]]]:
+    """The attributes that a method assigns, with what the values mention."""
+    if not method.may_show(_KEEPS):
+        return
+    for node in statements_of(method.body):
+        if isinstance(node, ir.Assign):
+            for target in node.targets:
+                if isinstance(target, ir.Attribute):
+                    yield target.attr, mentioned(node.value)
 
 
 def _trains(path: str, project: Project) -> bool:

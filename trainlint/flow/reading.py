@@ -19,7 +19,8 @@ _MAX_ALIASES = 6
 
 def classes_of(module: ir.Module) -> Iterator[ir.Class]:
     """Every class statement of a file, nested ones included."""
-    return (node for node in statements_of(module.body) if isinstance(node, ir.Class))
+    found = statements_of(module.body, "class")
+    return (node for node in found if isinstance(node, ir.Class))
 
 
 def receiver_of(function: ir.Function) -> str:

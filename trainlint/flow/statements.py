@@ -7,16 +7,23 @@ has a statement of that form.
 
 from __future__ import annotations
 
+import re
+
 from trainlint.flow import ir
 from trainlint.flow.walk import statements_of
 from trainlint.libraries.words import DROPPED, FLAGS, MISSPELLINGS, STATEMENTS
 
 _SET = FLAGS | MISSPELLINGS
+_NAMED = STATEMENTS - _SET | {"requires_grad_"}
+_FLAG_SET = re.compile(rf"\.(?:{'|'.join(sorted(_SET))})\b[^=(\n]*=")
+"""The text of an assignment to a flag, of a comparison with it, and some other code."""
 
 
 def may_tell(function: ir.Function) -> bool:
     """Whether a statement of the function may be wrong by itself."""
-    if function.words.isdisjoint(STATEMENTS):
+    if function.words.isdisjoint(_NAMED) and not (
+        function.words & _SET and function.may_show(_FLAG_SET)
+    ):
         return False
     return any(map(_may_be_wrong, statements_of(function.body)))
 

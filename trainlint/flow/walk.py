@@ -10,8 +10,12 @@ from typing import Any
 from trainlint.flow import ir
 
 
-def walk(node: object) -> Iterator[ir.Node]:
-    """A node and everything below it; a tuple's nodes and everything below them."""
+def walk(node: object, naming: str | None = None) -> Iterator[ir.Node]:
+    """A node and everything below it; a tuple's nodes and everything below them.
+
+    With `naming`, nothing below those definitions that do not mention that word: their bodies need
+    not even be parsed.
+    """
     stack = [node]
     while stack:
         top = stack.pop()
@@ -24,7 +28,8 @@ def walk(node: object) -> Iterator[ir.Node]:
             continue
         if kind not in _CARRIERS:
             yield top  # type: ignore[misc]
-        stack += parts(top)
+        if naming is None or kind not in _DEFINITIONS or naming in top.words:  # type: ignore[attr-defined]
+            stack += parts(top)
 
 
 def below(node: object) -> list[ir.Node]:
@@ -43,13 +48,19 @@ def below(node: object) -> list[ir.Node]:
     return found
 
 
-def statements_of(body: ir.Block) -> Iterator[ir.Node]:
-    """Every statement of a body and of the bodies in it, with handlers and nested definitions."""
+def statements_of(body: ir.Block, naming: str | None = None) -> Iterator[ir.Node]:
+    """Every statement of a body and of the bodies in it, with handlers and nested definitions.
+
+    `naming` is as for `walk`.
+    """
     stack: list[ir.Node] = list(reversed(body))
     while stack:
         top = stack.pop()
         yield top
-        bodies = _BODIES.get(type(top))
+        kind = type(top)
+        bodies = _BODIES.get(kind)
+        if naming is not None and kind in _DEFINITIONS and naming not in top.words:  # type: ignore[attr-defined]
+            continue
         if bodies is not None:
             for inner in bodies(top):
                 stack.extend(reversed(inner))
@@ -61,9 +72,12 @@ def nodes_of(function: ir.Function) -> tuple[ir.Node, ...]:
     return tuple(walk(function.body))
 
 
-def calls_in(node: object) -> Iterator[ir.Call]:
-    """Every call in a statement, an expression or a body, those in nested functions too."""
-    return (part for part in walk(node) if isinstance(part, ir.Call))
+def calls_in(node: object, naming: str | None = None) -> Iterator[ir.Call]:
+    """Every call in a statement, an expression or a body, those in nested functions too.
+
+    `naming` is as for `walk`.
+    """
+    return (part for part in walk(node, naming) if isinstance(part, ir.Call))
 
 
 def attributes_of(node: object, receiver: str) -> Iterator[str]:
@@ -115,6 +129,7 @@ def _none(_: object) -> tuple[object, ...]:
     return ()
 
 
+_DEFINITIONS = frozenset((ir.Function, ir.Class))
 _CARRIERS = frozenset((ir.Argument, ir.Parameter))
 """What holds code and has no place of its own."""
 _BODIES: dict[type, Callable[[Any], tuple[Sequence[ir.Node], ...]]] = {
@@ -128,5 +143,5 @@ _BODIES: dict[type, Callable[[Any], tuple[Sequence[ir.Node], ...]]] = {
     ir.Class: lambda s: (s.body,),
 }
 """By kind of statement, the bodies in it, the last first."""
-_NO_CODE = frozenset("words locals node name id attr op kind annotation".split())
+_NO_CODE = frozenset("words locals later node name id attr op kind annotation".split())
 _PARTS = _Parts()

@@ -119,6 +119,8 @@ class ExpressionLowering:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.nodes = tree.nodes
+        self.before = tree.first - 1
+        """The number before that of the first node."""
         self.words: set[str] = set()
         self.scope = Scope()
 
@@ -129,7 +131,7 @@ class ExpressionLowering:
     def number(self, node: cst.CSTNode) -> int:
         """The index by which the IR refers to `node`."""
         self.nodes.append(node)
-        return len(self.nodes) - 1
+        return self.before + len(self.nodes)
 
     def hidden(self, purpose: str, index: int) -> str:
         """A variable of the lowered program that cannot clash with one of the source."""
@@ -164,9 +166,9 @@ class ExpressionLowering:
         value = node.value
         nodes.append(node)
         if value in _CONSTANTS:
-            return ir.Literal(_CONSTANTS[value], len(nodes) - 1)
+            return ir.Literal(_CONSTANTS[value], self.before + len(nodes))
         self.words.add(value)
-        return ir.Name(value, len(nodes) - 1)
+        return ir.Name(value, self.before + len(nodes))
 
     @_lowers("Ellipsis")
     def _ellipsis(self, node: cst.Ellipsis) -> ir.Expr:
@@ -204,7 +206,7 @@ class ExpressionLowering:
     def _attribute(self, node: cst.Attribute) -> ir.Expr:
         nodes = self.nodes
         nodes.append(node)
-        index = len(nodes) - 1
+        index = self.before + len(nodes)
         attr = node.attr.value
         self.words.add(attr)
         value = node.value
@@ -233,7 +235,7 @@ class ExpressionLowering:
     def _call(self, node: cst.Call) -> ir.Expr:
         nodes = self.nodes
         nodes.append(node)
-        index = len(nodes) - 1
+        index = self.before + len(nodes)
         func = node.func
         lowered = _HANDLERS[type(func)](self, func)
         return ir.Call(lowered, self.arguments(node.args) if node.args else (), index)

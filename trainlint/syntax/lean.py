@@ -15,6 +15,8 @@ from functools import lru_cache
 
 import libcst as cst
 
+_MAX_SHARED = 2_000
+"""Nodes of each kind that are kept for the next file."""
 _ALIKE = {
     name: getattr(cst, name)
     for name in (
@@ -35,6 +37,7 @@ _ALIKE = {
 Not those that end a range: the parenthesis of `from a import (b)`, what follows `match a:`.
 """
 
+_SHARED = {name: lru_cache(maxsize=_MAX_SHARED)(kind) for name, kind in _ALIKE.items()}
 _validate = cst.CSTNode.__post_init__
 _one_at_a_time = threading.Lock()
 
@@ -48,8 +51,8 @@ def parse_module(text: str) -> cst.Module:
 @contextmanager
 def _lean() -> Iterator[None]:
     """The parser looks each class up by its name in `libcst`, and finds these."""
-    for name, kind in _ALIKE.items():
-        setattr(cst, name, lru_cache(maxsize=None)(kind))
+    for name, shared in _SHARED.items():
+        setattr(cst, name, shared)
     cst.CSTNode.__post_init__ = object.__hash__  # type: ignore[assignment, method-assign]
     try:
         yield

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import libcst as cst
 
 from trainlint.flow import ir
+from trainlint.syntax.cut import MARK
 from trainlint.syntax.depth import TooDeep, deep_stack
 from trainlint.syntax.draining import told
 from trainlint.syntax.expressions import ExpressionLowering, Scope, operator
 from trainlint.syntax.lean import parse_module
 from trainlint.syntax.patterns import PatternLowering, conjunction
+from trainlint.syntax.source import line_starts
 from trainlint.syntax.spans import Tree, locate
 
 __all__ = ["TooDeep", "lower"]
@@ -26,28 +28,42 @@ def lower(text: str, path: str, *, cell_starts: tuple[int, ...] = ()) -> ir.Modu
     """
     with deep_stack():
         tree = Tree(text, parse_module(text))
-        lowering = _StatementLowering(tree)
-        body = lowering.block(tree.module.body)
+        body, words = lower_outline(tree, ())
         if cell_starts:
             _mark_last_in_cell(tree, body, cell_starts)
-    return ir.Module(path, body, frozenset(lowering.words), bool(cell_starts), tree)
+    return ir.Module(path, body, words, bool(cell_starts), tree, len(line_starts(text)))
+
+
+def lower_outline(tree: Tree, left_out: Sequence[ir.LeftOut]) -> tuple[ir.Block, frozenset[str]]:
+    """A file's statements and all its names; its outline's, if there are bodies left out."""
+    lowering = _StatementLowering(tree, left_out)
+    return lowering.block(tree.module.body), frozenset(lowering.words)
+
+
+def lower_body(tree: Tree) -> ir.Inside:
+    """What is inside the one function of a `Body.program`; the function itself is no node."""
+    (function,) = tree.module.body
+    assert isinstance(function, cst.FunctionDef)
+    lowering = _StatementLowering(tree)
+    block = lowering.suite(function.body)
+    return ir.Inside(block, lowering.scope.is_generator, lowering.scope.locals)
 
 
 def _mark_last_in_cell(tree: Tree, body: ir.Block, cell_starts: tuple[int, ...]) -> None:
     """Mark the top-level expressions whose value a notebook displays."""
     top_level = {id(statement) for statement in tree.module.body}
-    indexes = [index for index in tree.statements if id(tree.nodes[index]) in top_level]
+    indexes = [index for index in tree.statements if id(tree.node(index)) in top_level]
     places = locate(tree, indexes)
     last: dict[int, cst.CSTNode] = {}
     for index in indexes:
         cell = bisect_right(cell_starts, places[index].span.start.row)
-        last[cell] = tree.nodes[index]
+        last[cell] = tree.node(index)
     displayed = {
         id(line.body[-1]) for line in last.values() if isinstance(line, cst.SimpleStatementLine)
     }
     for statement in body:
         if isinstance(statement, ir.Expression):
-            node = tree.nodes[statement.node]
+            node = tree.node(statement.node)
             silenced = isinstance(node, cst.Expr) and isinstance(node.semicolon, cst.Semicolon)
             statement.last_in_cell = id(node) in displayed and not silenced
 
@@ -80,6 +96,10 @@ def _lowers(*kinds: str) -> Callable[[_Method], _Method]:
 class _StatementLowering(ExpressionLowering):
     """Lowers statements; each method appends to the block under construction."""
 
+    def __init__(self, tree: Tree, left_out: Sequence[ir.LeftOut] = ()) -> None:
+        super().__init__(tree)
+        self.left_out = left_out
+
     def block(self, body: Sequence[cst.CSTNode]) -> ir.Block:
         out: list[ir.Statement] = []
         previous: cst.CSTNode | None = None
@@ -98,7 +118,7 @@ class _StatementLowering(ExpressionLowering):
         self, line: cst.SimpleStatementLine, out: list[ir.Statement]
     ) -> None:
         if out and isinstance(last := out[-1], ir.Expression):
-            last.before_definition = self.nodes[last.node] is line.body[-1]
+            last.before_definition = self.tree.node(last.node) is line.body[-1]
 
     def suite(self, node: cst.BaseSuite) -> ir.Block:
         if isinstance(node, cst.IndentedBlock):
@@ -351,12 +371,14 @@ class _StatementLowering(ExpressionLowering):
         parameters = self.parameters(node.params)
         outer_scope, self.scope = self.scope, Scope()
         self.enter(parameters)
-        body = self.suite(node.body)
+        left_out = self._left_out(node.body)
+        if left_out is not None:
+            self.words |= left_out.words
         lowered = ir.Function(
             node.name.value,
             parameters,
             decorators,
-            body,
+            () if left_out is not None else self.suite(node.body),
             node.asynchronous is not None,
             self.scope.is_generator,
             frozenset(self.words),
@@ -366,7 +388,17 @@ class _StatementLowering(ExpressionLowering):
         )
         self.scope = outer_scope
         self._leave_words(outer_words, node.name.value)
-        out.append(lowered)
+        out.append(lowered if left_out is None else lowered.put_off(left_out))
+
+    def _left_out(self, body: cst.BaseSuite) -> ir.LeftOut | None:
+        """The body that a function of an outline has."""
+        match body:
+            case cst.IndentedBlock(
+                body=[cst.SimpleStatementLine(body=[cst.Expr(cst.Integer(mark))])]
+            ) if mark.startswith(MARK) and self.left_out:
+                return self.left_out[int(mark.removeprefix(MARK), 16)]
+            case _:
+                return None
 
     @_lowers("ClassDef")
     def _class(self, node: cst.ClassDef, out: list[ir.Statement]) -> None:
@@ -380,6 +412,7 @@ class _StatementLowering(ExpressionLowering):
         self.scope = outer_scope
         words = frozenset(self.words)
         self._leave_words(outer_words, node.name.value)
+        self.words.add("class")
         out.append(ir.Class(node.name.value, bases, decorators, body, words, name_node, index))
 
     def _decorators(self, nodes: Iterable[cst.Decorator]) -> tuple[ir.Expr, ...]:

@@ -7,8 +7,10 @@ import warnings
 from libcst import LIBCST_VERSION, ParserSyntaxError
 
 from trainlint.flow import ir
+from trainlint.syntax.cut import bodies_of
 from trainlint.syntax.guard import guard
 from trainlint.syntax.lower import lower
+from trainlint.syntax.portions import Portions
 from trainlint.syntax.source import InvalidSource, Source, UnreadableSource
 
 
@@ -16,12 +18,33 @@ def parse(source: Source) -> ir.Module:
     """The IR of a source; raises `UnreadableSource` or `InvalidSource`."""
     guard(source.text)
     try:
-        return lower(source.text, source.path, cell_starts=source.cell_starts)
-    except ParserSyntaxError as error:
-        raise _syntax_error(source, error.raw_line, error.raw_column + 1) from None
-    except (RecursionError, ValueError) as error:
-        problem = f"cannot be parsed: {str(error) or 'nested too deeply'}"
-        raise InvalidSource(problem) from None
+        return _lowered(source)
+    except (ParserSyntaxError, RecursionError, ValueError) as error:
+        raise _problem(source, error) from None
+
+
+def _lowered(source: Source) -> ir.Module:
+    bodies = () if source.is_notebook else bodies_of(source.text)
+    if bodies:
+        try:
+            return Portions(source.text, bodies).lower(source.path)
+        except ParserSyntaxError:
+            pass  # as a whole, so that the error has its place
+    return lower(source.text, source.path, cell_starts=source.cell_starts)
+
+
+def refused(source: Source, module: ir.Module) -> InvalidSource | UnreadableSource | None:
+    """What was found wrong with a parsed file when its bodies were asked for."""
+    refusal = module.tree.refusal if isinstance(module.tree, Portions) else None
+    return None if refusal is None else _problem(source, refusal.error, refusal.lines_before)
+
+
+def _problem(
+    source: Source, error: Exception, lines_before: int = 0
+) -> InvalidSource | UnreadableSource:
+    if isinstance(error, ParserSyntaxError):
+        return _syntax_error(source, error.raw_line + lines_before, error.raw_column + 1)
+    return InvalidSource(f"cannot be parsed: {str(error) or 'nested too deeply'}")
 
 
 def _syntax_error(source: Source, row: int, column: int) -> InvalidSource | UnreadableSource:

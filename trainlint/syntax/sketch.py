@@ -12,15 +12,8 @@ from itertools import zip_longest
 from sys import intern
 
 from trainlint.flow.ir import Sketch
+from trainlint.syntax.words import WORD, code_of
 
-_STRING = r"""(?:'''[^\\]*?(?:\\.[^\\]*?)*?'''|\"\"\"[^\\]*?(?:\\.[^\\]*?)*?\"\"\"
-    |'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")"""
-_TEXT = re.compile(
-    rf"(?<!\w)((?:[rR]?[fFtT]|[fFtT][rR]){_STRING})|(?<!\w)[rRbBuU]{{0,2}}{_STRING}|\#[^\n]*|\\\n",
-    re.DOTALL | re.VERBOSE,
-)
-"""Strings, those first that hold code, comments, and ends of lines that are none."""
-_WORD = re.compile(r"[^\W\d]\w*")
 _DEFINED = re.compile(r"^([ \t]*)(?:async[ \t]+)?(def|class)[ \t]+(\w+)", re.MULTILINE)
 _ASSIGNED = re.compile(
     r"^(\w+(?:[ \t]*,[ \t]*\w+)*)(?:\[[^\]\n]*\])?[ \t]*(?::[^=\n]*)?=(?!=)"
@@ -45,8 +38,8 @@ def sketch(text: str, vocabulary: Set[str], implicit: Set[str]) -> Sketch:
     Of a function's words only those of the vocabulary and the file's own names are kept. A class
     mentions what those of its methods do that are `implicit`: they run where it alone is named.
     """
-    code = _TEXT.sub(r"\1 ", text)
-    words = frozenset(map(intern, _WORD.findall(code)))
+    code = code_of(text)
+    words = frozenset(map(intern, WORD.findall(code)))
     imports = dict(_imports(code))
     definitions: dict[str, frozenset[str]] = {}
     methods: dict[str, frozenset[str]] = {}
@@ -54,14 +47,14 @@ def sketch(text: str, vocabulary: Set[str], implicit: Set[str]) -> Sketch:
     assigned = dict(_assigned(code))
     wanted = words & (vocabulary | imports.keys() | assigned.keys() | {s[3] for s in starts})
     for name, values in assigned.items():
-        definitions[name] = wanted.intersection(_WORD.findall(values))
+        definitions[name] = wanted.intersection(WORD.findall(values))
     open_: list[re.Match[str]] = []
     for start, following in zip_longest(starts, starts[1:]):
         while open_ and len(open_[-1][1]) >= len(start[1]):
             open_.pop()
         open_.append(start)
         end = following.start() if following else len(code)
-        mentioned = wanted.intersection(_WORD.findall(code, start.end(), end))
+        mentioned = wanted.intersection(WORD.findall(code, start.end(), end))
         first, *inner = open_
         for function in inner:
             if function[2] == "def":

@@ -178,6 +178,11 @@ def split_lines(text: str) -> list[str]:
     return _LINE_END.split(text)
 
 
+def line_starts(text: str) -> list[int]:
+    """The offset at which each line begins."""
+    return [0, *(end.end() for end in _LINE_END.finditer(text))]
+
+
 def decode(data: bytes, path: str) -> Source:
     """The source in a file's bytes; raises `UnreadableSource` or `InvalidSource`."""
     if is_notebook(path):

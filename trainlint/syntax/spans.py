@@ -9,9 +9,8 @@ code is the fallback.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple
@@ -21,8 +20,8 @@ from libcst._nodes.internal import CodegenState
 
 from trainlint.core.diagnostic import Position, Span
 from trainlint.syntax.depth import deep_stack
+from trainlint.syntax.source import line_starts
 
-_NEWLINE = re.compile(r"\r\n?|\n")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -30,21 +29,43 @@ class Tree:
     """A parsed file and the syntax nodes that its IR refers to by index.
 
     Nodes are numbered so that a statement comes before everything in its header and its header
-    before its body; `statements` holds the indexes of statements, clauses with a header of their
-    own (`elif`, `except`, `case`) included, in that order.
+    before its body, from `first` on; `statements` holds the indexes of statements, clauses with a
+    header of their own (`elif`, `except`, `case`) included, in that order.
     """
 
-    __slots__ = ("module", "nodes", "statements", "text")
+    __slots__ = ("file", "first", "module", "nodes", "statements", "text")
 
-    def __init__(self, text: str, module: cst.Module) -> None:
+    def __init__(
+        self, text: str, module: cst.Module, file: Excerpt | None = None, first: int = 0
+    ) -> None:
         self.text = text
         self.module = module
+        self.file = file
+        """What the text is an excerpt of, if it is no whole file."""
+        self.first = first
         self.nodes: list[cst.CSTNode] = []
         self.statements: list[int] = []
+
+    def node(self, index: int) -> cst.CSTNode:
+        """The syntax node that the IR refers to by `index`."""
+        return self.nodes[index - self.first]
+
+    def locate(self, nodes: Iterable[int]) -> dict[int, Location]:
+        """As the function of that name."""
+        return locate(self, nodes)
 
     def statement_of(self, node: int) -> int:
         """The index of the innermost statement that holds `node` in its header or line."""
         return self.statements[bisect_right(self.statements, node) - 1]
+
+
+class Excerpt(NamedTuple):
+    """How a text was made from that of a file."""
+
+    starts: Sequence[int]
+    """Where the file's lines begin."""
+    offset: Callable[[int], int]
+    """Where in the file something is, by where it is in the text made from it."""
 
 
 class Location(NamedTuple):
@@ -64,13 +85,17 @@ def locate(tree: Tree, nodes: Iterable[int]) -> dict[int, Location]:
     if not wanted:
         return {}
     text = tree.text.removeprefix(_BYTE_ORDER_MARK)  # libcst drops it from the code as well
-    rows = _Rows(text)
+    rows = _Rows(tree.file or Excerpt(line_starts(text), _same))
     with deep_stack():
         portions = _portions(tree, wanted)
         found = [_located(tree, inside, at, text, rows) for at, inside in portions.items()]
         if None in found:
             found = [_located(tree, wanted, _Portion(tree.module, ()), text, rows)]
     return {index: place for part in found if part for index, place in part.items()}
+
+
+def _same(offset: int) -> int:
+    return offset
 
 
 def _located(
@@ -96,13 +121,13 @@ def _extents(
     tree: Tree, wanted: Mapping[int, int], portion: cst.CSTNode, recorder: _Recorder
 ) -> dict[int, tuple[_Offsets, _Offsets]]:
     """For each wanted node of a portion of the file: its own range, and its statement's."""
-    statements = {index: _Extent.of(tree.nodes[index]) for index in set(wanted.values())}
-    recorder.want(tree.nodes[index] for index in wanted)
+    statements = {index: _Extent.of(tree.node(index)) for index in set(wanted.values())}
+    recorder.want(tree.node(index) for index in wanted)
     recorder.want(landmark for extent in statements.values() for landmark in extent.landmarks)
     portion._codegen(recorder)
     return {
         index: (
-            recorder.extents[id(tree.nodes[index])],
+            recorder.extents[id(tree.node(index))],
             statements[statement].offsets(recorder),
         )
         for index, statement in wanted.items()
@@ -122,7 +147,7 @@ _MAX_PORTIONS = 200
 
 def _portions(tree: Tree, wanted: Mapping[int, int]) -> dict[_Portion, dict[int, int]]:
     """The wanted nodes, with their statements, by the portion that holds them."""
-    number = {id(tree.nodes[index]): index for index in tree.statements}
+    number = {id(tree.node(index)): index for index in tree.statements}
     found: dict[_Portion, dict[int, int]] = {}
     for index, statement in wanted.items():
         portion = _portion_of(statement, tree.module.body, (), number, tree.module)
@@ -141,6 +166,8 @@ def _portion_of(
 ) -> _Portion:
     """The last statement of `body` that begins no later, or, in a class, of the class's body."""
     known = [child for child in body if id(child) in number]
+    if not known:
+        return _Portion(module, ())
     starts = [number[id(child)] for child in known]
     node = known[bisect_right(starts, statement) - 1]
     if isinstance(node, cst.ClassDef) and isinstance(node.body, cst.IndentedBlock):
@@ -271,12 +298,13 @@ class _Syntactic(AbstractContextManager[None]):
 class _Rows:
     """Turns offsets in a text into rows and columns."""
 
-    def __init__(self, text: str) -> None:
-        self._starts = [0, *(newline.end() for newline in _NEWLINE.finditer(text))]
+    def __init__(self, excerpt: Excerpt) -> None:
+        self._starts, self._moved = excerpt
 
     def span(self, base: int, offsets: _Offsets) -> Span:
         return Span(*(self._position(base + offset) for offset in offsets))
 
-    def _position(self, offset: int) -> Position:
+    def _position(self, generated: int) -> Position:
+        offset = self._moved(generated)
         row = bisect_right(self._starts, offset)
         return Position(row, offset - self._starts[row - 1] + 1)
