@@ -202,8 +202,10 @@ class Checker:
         digest = digest_of(reading.data)
         try:
             lowered = self._lower(path, reading, digest)
+            _refusal(lowered)  # that another file's check met with
             result = self._with_flow(lowered, plan)
-            _raise_refusal(lowered)
+            if (problem := _refusal(lowered)) is not None:
+                raise problem
         except UnreadableSource as error:
             found = _unreadable(path, error)
         except InvalidSource as error:
@@ -351,13 +353,11 @@ def _parse(source: Source) -> ir.Module:
     return parse(source)
 
 
-def _raise_refusal(lowered: Lowered) -> None:
-    """Raise what was found wrong when the file's functions were looked into."""
+def _refusal(lowered: Lowered) -> InvalidSource | UnreadableSource | None:
+    """What was found wrong when the file's functions were looked into."""
     from trainlint.syntax.parse import refused
 
-    problem = refused(lowered.source, lowered.module)
-    if problem is not None:
-        raise problem
+    return refused(lowered.source, lowered.module)
 
 
 def _sketch(text: str) -> ir.Sketch:

@@ -592,7 +592,8 @@ class Function(Node):
     def may_show(self, pattern: re.Pattern[str]) -> bool:
         """Whether its code, strings and comments apart, may hold what a pattern finds.
 
-        Of a body that is parsed there is no text: it may.
+        It may if its body was not left out: of that there is no text. Who parsed it since then
+        makes no difference, so that the answer does not depend on what else was checked.
         """
         return self.later is None or pattern.search(self.later.code()) is not None
 
@@ -600,8 +601,10 @@ class Function(Node):
         """An attribute that is not there: what is inside a function whose body was left out."""
         if name not in Inside._fields or self.later is None:
             raise AttributeError(name)
-        self.body, self.is_generator, inner = self.later.inside()
-        self.later = None
+        inside = self.later.inside()
+        if inside is None:
+            return getattr(_NOTHING, name)
+        self.body, self.is_generator, inner = inside
         self.locals = inner.union(parameter.name for parameter in self.parameters)
         return getattr(self, name)
 
@@ -616,8 +619,8 @@ class LeftOut(Protocol):
     def code(self) -> str:
         """Its text without strings and comments."""
 
-    def inside(self) -> Inside:
-        """What parsing gives."""
+    def inside(self) -> Inside | None:
+        """What parsing gives; None if the parser refuses it."""
 
 
 class Inside(NamedTuple):
@@ -627,6 +630,9 @@ class Inside(NamedTuple):
     is_generator: bool
     locals: frozenset[str]
     """Without the parameters."""
+
+
+_NOTHING = Inside((), False, frozenset())
 
 
 class Class(Node):

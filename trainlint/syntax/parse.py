@@ -34,9 +34,12 @@ def _lowered(source: Source) -> ir.Module:
 
 
 def refused(source: Source, module: ir.Module) -> InvalidSource | UnreadableSource | None:
-    """What was found wrong with a parsed file when its bodies were asked for."""
-    refusal = module.tree.refusal if isinstance(module.tree, Portions) else None
-    return None if refusal is None else _problem(source, refusal.error, refusal.lines_before)
+    """What was found wrong with a parsed file when its bodies were asked for; this is forgotten."""
+    if not isinstance(module.tree, Portions) or module.tree.refusal is None:
+        return None
+    error, lines_before = module.tree.refusal
+    module.tree.refusal = None
+    return _problem(source, error, lines_before)
 
 
 def _problem(

@@ -45,18 +45,16 @@ class Portions:
         self._bodies = bodies
         self._line_starts = line_starts(text)
         self.refusal: Refusal | None = None
-        """Why the bodies that were asked for are not all known."""
+        """Why the bodies that were asked for are not all known; who asks anew sets it back."""
 
     def lower(self, path: str) -> ir.Module:
         """The file, with its bodies put off.
 
         Raises `libcst.ParserSyntaxError` for an outline that libcst does not take, and `TooDeep`.
         """
-        numbers = range(len(self._bodies))
-        left_out = [_LeftOut(self, number, words_of(self.text(number))) for number in numbers]
         with deep_stack():
             tree = self._outline()
-            block, words = lower_outline(tree, left_out)
+            block, words = lower_outline(tree, self._left_out())
         _TREES.keep(self, 0, tree)
         return ir.Module(path, block, words, False, self, len(self._line_starts))
 
@@ -80,16 +78,18 @@ class Portions:
                 lower_body(tree)
             else:
                 tree = self._outline()
-                wordless = [_LeftOut(self, n, frozenset()) for n in range(len(self._bodies))]
-                lower_outline(tree, wordless)
+                lower_outline(tree, self._left_out())
         return tree
+
+    def _left_out(self) -> list[ir.LeftOut]:
+        return [_LeftOut(self, number) for number in range(len(self._bodies))]
 
     def text(self, number: int) -> str:
         """The text of a body."""
         return self._text[self._bodies[number].start : self._bodies[number].end]
 
-    def inside(self, number: int) -> ir.Inside:
-        """A body; an empty one if libcst does not take it."""
+    def inside(self, number: int) -> ir.Inside | None:
+        """A body; None if libcst does not take it."""
         try:
             with deep_stack():
                 tree = self._body(number)
@@ -97,7 +97,7 @@ class Portions:
         except (ParserSyntaxError, RecursionError, ValueError) as error:
             before = bisect_left(self._line_starts, self._bodies[number].start) - 1
             self.refusal = self.refusal or Refusal(error, before)
-            return ir.Inside((), False, frozenset())
+            return None
         _TREES.keep(self, number + 1, tree)
         return inside
 
@@ -131,12 +131,15 @@ class _LeftOut(NamedTuple):
 
     file: Portions
     number: int
-    words: Set[str]
+
+    @property
+    def words(self) -> Set[str]:
+        return words_of(self.file.text(self.number))
 
     def code(self) -> str:
         return code_of(self.file.text(self.number))
 
-    def inside(self) -> ir.Inside:
+    def inside(self) -> ir.Inside | None:
         return self.file.inside(self.number)
 
 

@@ -25,7 +25,9 @@ def code_of(text: str) -> str:
 _FORMATTED = re.compile(rf"(?<!\w)(?:[rR]?[fFtT]|[fFtT][rR])({_STRING})", re.DOTALL | re.VERBOSE)
 _FIELD = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}")
 _KEYWORD = re.compile(r"([(,]\s*)[^\W\d]\w*\s*=(?!=)")
-_LAST_TARGET = re.compile(r"^(?:[^()\n]|\([^()\n]*\))*,[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE)
+_LAST_TARGET = re.compile(
+    r"^(?:[^()\n]|\((?:[^()\n]|\([^()\n]*\))*\))*,[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE
+)
 """The last name of `a, b = c`, which looks like a keyword."""
 
 
