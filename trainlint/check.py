@@ -176,7 +176,7 @@ class Checker:
     """Checks files under one plan, and remembers the last files that it parsed."""
 
     MAX_REMEMBERED = 3_000_000
-    """Characters of source whose trees are kept; a tree takes some 40 times as much."""
+    """Characters of source of the files that are kept as they were lowered."""
     MAX_SKETCHES = 3_000
     """Sketches kept; one takes some 15 kilobytes."""
 
