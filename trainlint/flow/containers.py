@@ -6,7 +6,7 @@ import re
 from dataclasses import field
 
 from trainlint.core.facts import Site
-from trainlint.core.late import dataclass
+from trainlint.core.late import dataclass, pattern
 from trainlint.flow import ir
 from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo
@@ -70,7 +70,7 @@ _CONTAINERS = {
     "collections.deque": "list",
 }
 _MAKERS = frozenset(path.rpartition(".")[2] for path in _CONTAINERS)
-_DISPLAY = re.compile(
+_DISPLAY = pattern(
     r"=(?!=)[\s(]*[\[{]|[+*]\s*[\[{]|=\s*\((?=[^\n]*,|[^)\n]*$)"
     r"|^[^\n(=]*=(?!=)[^\n(\[]*,[ \t]*[^\s=][^\n=]*$"
     r"|^[ \t]*[\w.]+[ \t]*=(?!=)[^\n]*\)[ \t]*,[ \t]*[^\s]",

@@ -7,10 +7,10 @@ one file further is looked at: whatever a third one trains with is seen where th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Set
 from itertools import chain
 
+from trainlint.core.late import pattern
 from trainlint.flow import ir
 from trainlint.flow.project import ModuleInfo, Project
 from trainlint.flow.reading import mentioned
@@ -35,7 +35,7 @@ _KNOWN = _CONTAINERS | {"from_pretrained", "from_config", "forward"}
 """Methods whose names tell nothing: loading a model begins no training, nor does its forward."""
 
 
-_KEEPS = re.compile(r"\.\w+[^=(\n]*=(?!=)")
+_KEEPS = pattern(r"\.\w+[^=(\n]*=(?!=)")
 """The text of an assignment to an attribute, and some other code."""
 
 
