@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from bisect import bisect_right
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from trainlint.core import late
@@ -171,6 +172,7 @@ class Source:
 
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
 
 
 def split_lines(text: str) -> list[str]:
@@ -180,7 +182,7 @@ def split_lines(text: str) -> list[str]:
 
 def line_starts(text: str) -> list[int]:
     """The offset at which each line begins."""
-    return [0, *(end.end() for end in _LINE_END.finditer(text))]
+    return [0, *accumulate(map(len, _LINE.findall(text)))]
 
 
 def decode(data: bytes, path: str) -> Source:

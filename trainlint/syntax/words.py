@@ -17,16 +17,13 @@ WORD = re.compile(r"(?<!\w)[^\W\d]\w*")
 
 def code_of(text: str) -> str:
     """A text without its comments and its strings, except for those that hold code."""
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _TEXT.sub(r"\1 ", text)
+    return _TEXT.sub(r"\1 ", _with_plain_line_ends(text))
 
 
-_FORMATTED = re.compile(rf"(?<!\w)(?:[rR]?[fFtT]|[fFtT][rR])({_STRING})", re.DOTALL | re.VERBOSE)
 _FIELD = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}")
-_KEYWORD = re.compile(r"([(,]\s*)[^\W\d]\w*\s*=(?!=)")
+_KEYWORD = re.compile(r"[(,]\s*[^\W\d]\w*\s*=(?!=)")
 _LAST_TARGET = re.compile(
-    r"^(?:[^()\n]|\((?:[^()\n]|\([^()\n]*\))*\))*,[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE
+    r"^(?:[^(=\n]*|[ \t]*\([^=\n]*\)[^(=\n]*),[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE
 )
 """The last name of `a, b = c`, which looks like a keyword."""
 
@@ -36,18 +33,21 @@ def words_of(text: str) -> set[str]:
 
     `class` is among them where there is one.
     """
-    code = code_of(text)
-    if "{" in code:
-        code = _FORMATTED.sub(_fields, code)
-    found = set(WORD.findall(_KEYWORD.sub(r"\1", code)))
+    parts = _TEXT.split(_with_plain_line_ends(text))
+    code = " ".join([*parts[::2], *map(_fields, filter(None, parts[1::2]))])
+    found = set(WORD.findall(_KEYWORD.sub(" ", code)))
     found.update(_LAST_TARGET.findall(code))
     return found - _RESERVED
 
 
-def _fields(formatted: re.Match[str]) -> str:
+def _fields(formatted: str) -> str:
     """What an f-string's braces hold; the whole string if they are nested deeper."""
-    text = formatted[1]
-    return text if "{" in _FIELD.sub("", text) else " ".join(_FIELD.findall(text))
+    nested = "{" in _FIELD.sub("", formatted)
+    return formatted.lstrip("fFrRtT") if nested else " ".join(_FIELD.findall(formatted))
+
+
+def _with_plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 _RESERVED = frozenset(kwlist) - {"class"}
