@@ -11,7 +11,7 @@ from trainlint.flow import ir
 from trainlint.flow.layers import made_by
 from trainlint.flow.project import ClassInfo
 from trainlint.flow.reading import Scope, all_methods, attribute_of, receiver_of, returns_of
-from trainlint.flow.values import Func
+from trainlint.flow.values import External, Func, Package, Value
 from trainlint.flow.walk import calls_in, nodes_of, walk
 from trainlint.libraries import LIBRARY
 from trainlint.libraries import spec as sp
@@ -70,13 +70,15 @@ _CONTAINERS = {
     "collections.deque": "list",
 }
 _MAKERS = frozenset(path.rpartition(".")[2] for path in _CONTAINERS)
-_DISPLAY = pattern(
-    r"=(?!=)[\s(]*[\[{]|[+*]\s*[\[{]|=\s*\((?=[^\n]*,|[^)\n]*$)"
+_MADE = pattern(
+    r"=(?!=)[\s(]*[\[{]|[+*][\s(]*[\[{]|[=+]\s*\((?=[^\n]*,|[^)\n]*$)"
     r"|^[^\n(=]*=(?!=)[^\n(\[]*,[ \t]*[^\s=][^\n=]*$"
-    r"|^[ \t]*[\w.]+[ \t]*=(?!=)[^\n]*\)[ \t]*,[ \t]*[^\s]",
+    r"|^[ \t]*[\w.]+[ \t]*=(?!=)[^\n]*\)[ \t]*,[ \t]*[^\s]"
+    r"|^[ \t]*[)\]}]+[ \t]*,[ \t]*\S"
+    r"|^[ \t]*(?:import|from)\b",
     re.MULTILINE,
 )
-"""The text of a display or a tuple that is assigned, and some other code."""
+"""The text of a display or a tuple that is assigned, or of an import, and some other code."""
 _ADDERS = frozenset({"append", "extend", "insert", "add"})
 _MAX_HELPERS = 3
 """How deep functions that return lists of layers are followed into each other."""
@@ -132,11 +134,13 @@ class ClassReader:
 
     def _may_make_container(self, function: ir.Function) -> bool:
         """Whether a method may keep a container: it shows one, or calls what may return one."""
-        if function.may_show(_DISPLAY) or not function.words.isdisjoint(_MAKERS):
+        if function.may_show(_MADE) or not function.words.isdisjoint(_MAKERS):
             return True
         module = self.info.module
+        if any(module.project.find(star.module, module.path) for star in module.stars):
+            return True
         return any(
-            isinstance(module.resolve(name), Func)
+            _may_give_container(module.resolve(name))
             for name in function.words & module.bindings.keys()
         )
 
@@ -195,6 +199,17 @@ class ClassReader:
         )
         name = helper.function.name
         return not any(isinstance(func, ir.Name) and func.id == name for func in handed_on)
+
+
+def _may_give_container(value: Value | None) -> bool:
+    """Whether what a file's name stands for may be called to get a container."""
+    match value:
+        case Func() | Package():
+            return True
+        case External(path=path):
+            return path in _CONTAINERS
+        case _:
+            return False
 
 
 class MethodReader:

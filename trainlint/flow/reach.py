@@ -7,6 +7,7 @@ one file further is looked at: whatever a third one trains with is seen where th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Set
 from itertools import chain
 
@@ -35,7 +36,7 @@ _KNOWN = _CONTAINERS | {"from_pretrained", "from_config", "forward"}
 """Methods whose names tell nothing: loading a model begins no training, nor does its forward."""
 
 
-_KEEPS = pattern(r"\.\w+[^=(\n]*=(?!=)")
+_KEEPS = pattern(r"\.\w+[^=(\n]*=(?!=)|^[ \t]*[)\]][^=(\n]*=(?!=)", re.MULTILINE)
 """The text of an assignment to an attribute, and some other code."""
 
 

@@ -7,6 +7,8 @@ has a statement of that form.
 
 from __future__ import annotations
 
+import re
+
 from trainlint.core.late import pattern
 from trainlint.flow import ir
 from trainlint.flow.walk import statements_of
@@ -14,8 +16,10 @@ from trainlint.libraries.words import DROPPED, FLAGS, MISSPELLINGS, STATEMENTS
 
 _SET = FLAGS | MISSPELLINGS
 _NAMED = STATEMENTS - _SET | {"requires_grad_"}
-_FLAG_SET = pattern(rf"\.(?:{'|'.join(sorted(_SET))})\b[^=(\n]*=")
-"""The text of an assignment to a flag, of a comparison with it, and some other code."""
+_FLAG_SET = pattern(
+    rf"\.(?:{'|'.join(sorted(_SET))})\b[^=(\n]*=|\bsetattr\b|^[ \t]*\)[^=\n]*=", re.MULTILINE
+)
+"""The text of what sets a flag, of a comparison with one, and some other code."""
 
 
 def may_tell(function: ir.Function) -> bool:

@@ -12,7 +12,9 @@ _TEXT = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 """Strings, those first that hold code, comments, and ends of lines that are none."""
-WORD = re.compile(r"(?<!\w)[^\W\d]\w*")
+_LETTER = r"a-zA-Z_\x80-\U0010ffff"
+WORD = re.compile(rf"(?<![{_LETTER}\d])[{_LETTER}][{_LETTER}\d]*")
+"""A name; `\\w` has no vowel signs, of which there may be some in it."""
 
 
 def code_of(text: str) -> str:
