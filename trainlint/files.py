@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -444,6 +444,14 @@ class _Forgiving(Finder):
             return self.settings_for(parent) if parent != folder else Settings(folder)
 
 
+def _listed(names: Iterable[bytes]) -> bytes:
+    """Names with spaces around each.
+
+    They are kept for each file of a project, and a set takes five times as much room.
+    """
+    return b" %b " % b" ".join(set(names))
+
+
 Listings: TypeAlias = dict[str, list[str] | None]
 """The files of projects by their roots; None where there is too much to look through."""
 
@@ -457,9 +465,8 @@ class Neighbourhood:
         self._resolver = Resolver()
         self._files: Listings = dict(listings or {})
         self._importers: dict[str, _Importers] = {}
-        self._names: dict[str, frozenset[bytes]] = {}
-        self._used: dict[str, frozenset[bytes]] = {}
-        self._once: dict[bytes, bytes] = {}
+        self._names: dict[str, bytes] = {}
+        self._used: dict[str, bytes] = {}
         self._states: dict[str, str] = {}
         self._state_roots: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
@@ -483,26 +490,25 @@ class Neighbourhood:
         if not importers.complete:
             return True
         word = name.encode("utf-8", "replace")
+        entry = b" %b " % word
         mentioning = [
             file
             for file in importers.files.get(_module_name(path), ())
-            if file != path and word in self._names_in(file)
+            if file != path and entry in self._names_in(file)
         ]
         by_name = importers.files.get(word, ()) if mentioning else ()
-        return any(word in self._used_in(f) for f in (*mentioning, *by_name) if f != path)
+        return any(entry in self._used_in(f) for f in (*mentioning, *by_name) if f != path)
 
-    def _names_in(self, path: str) -> frozenset[bytes]:
+    def _names_in(self, path: str) -> bytes:
         """All names in a file."""
         if path not in self._names:
-            names = set(_bytes_of(path).translate(_NO_NAME).split())
-            # Names recur from file to file: each is kept once.
-            self._names[path] = frozenset(map(self._once.setdefault, names, names))
+            self._names[path] = _listed(_bytes_of(path).translate(_NO_NAME).split())
         return self._names[path]
 
-    def _used_in(self, path: str) -> frozenset[bytes]:
+    def _used_in(self, path: str) -> bytes:
         """The names that a file calls or looks into."""
         if path not in self._used:
-            self._used[path] = frozenset(_USED.findall(_bytes_of(path)))
+            self._used[path] = _listed(_USED.findall(_bytes_of(path)))
         return self._used[path]
 
     def stamp(self, path: str) -> Stamp | None:

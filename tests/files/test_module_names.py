@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from trainlint.files import Neighbourhood, Resolver
@@ -166,3 +169,16 @@ class TestMentions:
         first.state_of(where)
         monkeypatch.setattr("trainlint.files._below", lambda *_: pytest.fail("it is walked"))
         assert Neighbourhood(listings=first.listings).mentioned_elsewhere("helper", where)
+
+    def test_what_is_remembered_of_the_files_takes_no_more_room_than_they(self, project) -> None:
+        text = "from evaluate import helper\n" + "".join(f"name_{n} = 1\n" for n in range(400))
+        for number in range(30):
+            project.write(f"other_{number}.py", text)
+        asked = Neighbourhood()
+        where = project.write("evaluate.py", "def helper(): pass\n")
+        gc.collect()
+        tracemalloc.start()
+        assert not asked.mentioned_elsewhere("helper", str(where))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert 30 * 400 < kept < 30 * len(text)
