@@ -8,12 +8,14 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trainlint.config import ConfigError, Finder, Settings
 from trainlint.core.digest import blake2b
-from trainlint.gitignore import GitIgnore
 from trainlint.syntax.source import Stamp, UnreadableSource, read
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 SUFFIXES = (".py", ".pyi", ".ipynb")
 
@@ -250,16 +252,34 @@ class Ignore(NamedTuple):
     """One ignore file's patterns, relative to `folder`."""
 
     folder: str
-    patterns: GitIgnore
+    spec: GitIgnoreSpec
 
 
 def _read_ignore(path: str, folder: str) -> list[Ignore]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            patterns = GitIgnore(file.read().removeprefix("\ufeff").split("\n"))
+            lines = file.read().splitlines()
     except (OSError, ValueError):
         return []
-    return [Ignore(folder, patterns)] if patterns else []
+    if not any(line.strip() and not line.startswith("#") for line in lines):
+        return []
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return [Ignore(folder, GitIgnoreSpec.from_lines(lines))]
+    except ValueError:  # one bad pattern: git skips it, so take the others
+        good = [line for line in lines if _is_pattern(line)]
+        return [Ignore(folder, GitIgnoreSpec.from_lines(good))]
+
+
+def _is_pattern(line: str) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
 
 
 def _outer_ignores(root: str) -> tuple[Ignore, ...]:
@@ -279,23 +299,18 @@ def _outer_ignores(root: str) -> tuple[Ignore, ...]:
         folder = parent
         found += _read_ignore(os.path.join(folder, ".gitignore"), folder)
     found.reverse()
-    return tuple(ignore for ignore in found if not _is_below_ignored(root, ignore))
-
-
-def _is_below_ignored(path: str, ignore: Ignore) -> bool:
-    """Whether a folder, or one that it lies in, is ignored by that file."""
-    while path != ignore.folder:
-        if _is_ignored(path, True, (ignore,)):
-            return True
-        path = os.path.dirname(path)
-    return False
+    return tuple(i for i in found if root == i.folder or not _is_ignored(root, True, (i,)))
 
 
 def _is_ignored(path: str, is_folder: bool, ignores: tuple[Ignore, ...]) -> bool:
     """Whether git would ignore it: the innermost file that says anything decides."""
     for ignore in reversed(ignores):
-        relative = path[len(ignore.folder.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
-        said = ignore.patterns.ignores(relative, is_folder)
+        relative = (
+            os.path.relpath(path, ignore.folder)
+            if os.sep != "/"
+            else path[len(ignore.folder.rstrip("/")) + 1 :]
+        )
+        said = ignore.spec.check_file(relative + "/" if is_folder else relative).include
         if said is not None:
             return said
     return False

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "peft", "transformers", "libcst", "lightning", "accelerate", "yaml")
+HEAVY = ("torch", "peft", "transformers", "libcst", "lightning", "accelerate", "yaml", "pathspec")
 
 
 def loaded(code: str, cwd: object = None) -> set[str]:
