@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from trainlint.core.events import (
     AttributeAssigned,
@@ -15,6 +15,7 @@ from trainlint.core.events import (
     StepWithoutBackward,
 )
 from trainlint.core.facts import Certainty, Mode
+from trainlint.core.late import dataclass
 from trainlint.core.rule import Finding, Rule
 from trainlint.flow import ir
 from trainlint.flow.arguments import Arguments
