@@ -292,6 +292,24 @@ def test_all_syntax(text: str) -> None:
     checked(text.encode())
 
 
+ENDLESS_LINES = {
+    "attributes": "a.training, " * 30_000,
+    "keywords": "f(" + "a=(1), " * 20_000 + ")",
+    "assignments": "a, b = " * 1_000 + "c",
+    "commas": "(" + "a, " * 50_000 + "b)",
+    "calls": "x = [" + "f(a), " * 20_000 + "]",
+    "fields": "f'" + "{a}{b:{c}}" * 5_000 + "'",
+}
+"""Lines for which a careless regular expression takes hours."""
+
+
+@pytest.mark.parametrize("line", ENDLESS_LINES.values(), ids=ENDLESS_LINES)
+def test_endless_lines_in_a_function(line: str) -> None:
+    """What is asked of a function's text before it is parsed takes time linear in a line."""
+    text = f"class Net(nn.Module):\n    def setup(self):\n        self.a.train()\n        {line}\n"
+    checked(f"from torch import nn\n\n\n{text}".encode())
+
+
 UNTIL_3_13 = [name for name in SYNTAX if name not in ("PEP 758", "t-string")]
 
 

@@ -36,8 +36,8 @@ _KNOWN = _CONTAINERS | {"from_pretrained", "from_config", "forward"}
 """Methods whose names tell nothing: loading a model begins no training, nor does its forward."""
 
 
-_KEEPS = pattern(r"\.\w+[^=(\n]*=(?!=)|^[ \t]*[)\]][^=(\n]*=(?!=)", re.MULTILINE)
-"""The text of an assignment to an attribute, and some other code."""
+_KEEPS = pattern(r"\.\w+[^=(\n]{0,200}=(?!=)|^[ \t]*[)\]][^=(\n]*=(?!=)", re.MULTILINE)
+"""The text of an assignment to an attribute, and some other code; bounded, for endless lines."""
 
 
 class Reach:

@@ -24,9 +24,7 @@ def code_of(text: str) -> str:
 
 _FIELD = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}")
 _KEYWORD = re.compile(r"[(,]\s*[^\W\d]\w*\s*=(?!=)")
-_LAST_TARGET = re.compile(
-    r"^(?:[^(=\n]*|[ \t]*\([^=\n]*\)[^(=\n]*),[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE
-)
+_LAST_TARGET = re.compile(r"^(?:[^(=\n]*|[ \t]*\([^=\n]*),[ \t]*(\w+)[ \t]*=(?!=)", re.MULTILINE)
 """The last name of `a, b = c`, which looks like a keyword."""
 
 
