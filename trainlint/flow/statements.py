@@ -17,7 +17,9 @@ from trainlint.libraries.words import DROPPED, FLAGS, MISSPELLINGS, STATEMENTS
 _SET = FLAGS | MISSPELLINGS
 _NAMED = STATEMENTS - _SET | {"requires_grad_"}
 _FLAG_SET = pattern(
-    rf"\.(?:{'|'.join(sorted(_SET))})\b[^=(\n]{{0,200}}=|\bsetattr\b|^[ \t]*\)[^=\n]*=", re.MULTILINE
+    rf"\.(?:{'|'.join(sorted(_SET))})\b[^=(\n]{{0,200}}="
+    r"|\bsetattr\b|^[ \t]*\)[^=\n]*=",
+    re.MULTILINE,
 )
 """The text of what sets a flag, of a comparison with one, and some other code."""
 
