@@ -85,18 +85,18 @@ for path in [p for f in sys.argv[1:] or ["."] for p in glob.glob(f"{f}/**/*.py",
 PARSED = """
 import sys
 from trainlint.syntax import parse
-lower, parsed = parse.lower, []
-def recorded(text, path, **options):
-    parsed.append(path)
-    return lower(text, path, **options)
-parse.lower = recorded
+whole, parsed = parse.parse, []
+def recorded(source):
+    parsed.append(source.path)
+    return whole(source)
+parse.parse = recorded
 from trainlint.cli import main
 try:
     main(["check", "-q", "--no-cache", "--jobs", "1", *sys.argv[2:]], standalone_mode=False)
 finally:
     open(sys.argv[1], "w").write("\\n".join(parsed))
 """
-"""Writes down which files a run parses, those included that the checked files import."""
+"""Writes down which files a run parses, if only in part, with those that the checked ones import."""
 FLOOR_OF_PARSED = """
 import gc, libcst, sys
 gc.disable()
@@ -182,6 +182,9 @@ def in_place(tree: Path, part: str, rounds: int) -> dict[str, Cost]:
             {
                 "cold, 1 process": lambda cost: cost.add(
                     trainlint("--no-cache", "--jobs", "1", *folders), tree
+                ),
+                "cold, 2 processes": lambda cost: cost.add(
+                    trainlint("--no-cache", "--jobs", "2", *folders), tree
                 ),
                 FLOOR_NAME: lambda cost: cost.add(every, tree),
                 "the same of the named files alone": lambda cost: cost.add(own, tree),
