@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainlint.check import Checker, FileResult, Plan, World, is_parsed
@@ -65,13 +66,15 @@ def _here(
 ) -> Iterator[Answer]:
     """In this process, garbage collection tamed, on a stack that is deep enough."""
     checker = Checker(world(), given)
+    stack = _DeepStack()
     collects = gc.isenabled()
     gc.disable()
     try:
         for task in tasks:
-            yield _on_deep_stack(lambda task=task: _answer(checker, task))  # type: ignore[misc]
+            yield stack.answer(lambda task=task: _answer(checker, task))  # type: ignore[misc]
             _collect_sometimes(checker)
     finally:
+        stack.end()
         if collects:
             gc.enable()
 
@@ -90,23 +93,46 @@ def _answer(checker: Checker, task: Task) -> Answer:
         return Answer(task.path, None, traceback.format_exc())
 
 
-def _on_deep_stack(work: Callable[[], Answer]) -> Answer:
-    """Run on a thread whose stack does not depend on the system's limits.
+class _DeepStack:
+    """A thread whose stack does not depend on the system's limits.
 
     libcst's parser is recursive native code; what `guard` lets through fits into 8 MB, which is
-    not what every system gives a main thread.
+    not what every system gives a main thread. It is one thread for all files: each new one may
+    get memory of its own from the allocator, which is not given back.
     """
-    answers: list[Answer] = []
-    before = threading.stack_size(MEGABYTES_OF_STACK << 20)
-    try:
-        thread = threading.Thread(target=lambda: answers.append(work()), daemon=True)
-        thread.start()
-    except (RuntimeError, MemoryError):  # no room for the stack: the limits hold without it
-        return work()
-    finally:
-        threading.stack_size(before)
-    thread.join()
-    return answers[0]
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
+        self._done: SimpleQueue[Answer | BaseException] = SimpleQueue()
+        before = threading.stack_size(MEGABYTES_OF_STACK << 20)
+        try:
+            threading.Thread(target=self._run, daemon=True).start()
+            self._has_room = True
+        except (RuntimeError, MemoryError):  # no room for the stack: the limits hold without it
+            self._has_room = False
+        finally:
+            threading.stack_size(before)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                self._done.put(work())
+            except BaseException as error:  # for the thread that waits
+                self._done.put(error)
+
+    def answer(self, work: Callable[[], Answer]) -> Answer:
+        """What the work gives."""
+        if not self._has_room:
+            return work()
+        self._work.put(work)
+        done = self._done.get()
+        if isinstance(done, BaseException):
+            raise done
+        return done
+
+    def end(self) -> None:
+        """Let the thread end."""
+        self._work.put(None)
 
 
 # --- the pool ------------------------------------------------------------------------------
@@ -240,6 +266,7 @@ def _serve(pipe: Connection, world: Callable[[], World], inherited: Sequence[Con
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     gc.disable()
     checker = Checker(world())
+    stack = _DeepStack()
     while True:
         try:
             batch: Batch = pipe.recv()
@@ -247,7 +274,7 @@ def _serve(pipe: Connection, world: Callable[[], World], inherited: Sequence[Con
             break
         answers = []
         for task in batch:
-            answers.append(_on_deep_stack(lambda task=task: _answer(checker, task)))  # type: ignore[misc]
+            answers.append(stack.answer(lambda task=task: _answer(checker, task)))  # type: ignore[misc]
             _collect_sometimes(checker)
         try:
             pipe.send(answers)
