@@ -177,6 +177,9 @@ class Checker:
 
     MAX_REMEMBERED = 3_000_000
     """Characters of source of the files that are kept as they were lowered."""
+    MAX_NEIGHBOUR = 600_000
+    """Bytes of another file that is looked into: 15,000 lines. A larger one is a table of cases or
+    generated, and to parse what it has outside functions takes hundreds of megabytes."""
     MAX_SKETCHES = 3_000
     """Sketches kept; one takes some 15 kilobytes."""
 
@@ -249,10 +252,16 @@ class Checker:
             self._remembered -= len(dropped.source.text) if dropped else 0
 
     def load(self, path: str) -> Lowered | None:
-        """Another file of the project; None if it cannot be read or parsed."""
+        """Another file of the project; None if it cannot be read or parsed.
+
+        One that is too large is as if there were nothing in it.
+        """
         try:
             reading = self._read(path)
-            return self._lower(path, reading, digest_of(reading.data))
+            digest = digest_of(reading.data)
+            if len(reading.data) > self.MAX_NEIGHBOUR:
+                return _unread(path, reading, digest)
+            return self._lower(path, reading, digest)
         except (UnreadableSource, InvalidSource):
             return None
 
@@ -313,9 +322,15 @@ class _Loader:
 
     def notes(self) -> tuple[str, ...]:
         """What `--verbose` tells of the reading."""
-        if self._text_left > 0:
-            return ()
-        return (f"{self._first.source.path}: it draws on more code than is read for one file",)
+        own = self._first.source.path
+        notes = [
+            f"{own}: it draws on {path}, which is too large to be read for another file"
+            for path, found in self.opened.items()
+            if found is not None and found.module.tree is None
+        ]
+        if self._text_left <= 0:
+            notes.append(f"{own}: it draws on more code than is read for one file")
+        return tuple(notes)
 
     def sketch(self, path: str) -> ir.Sketch | None:
         if path not in self.sketched:
@@ -345,6 +360,12 @@ class _Loader:
 
 
 # --- libcst and flow, imported only when a file is parsed ----------------------------------
+
+
+def _unread(path: str, reading: Reading, digest: str) -> Lowered:
+    from trainlint.flow import ir
+
+    return Lowered(Source(path, ""), ir.Module(path, ()), reading.stamp, digest)
 
 
 def _parse(source: Source) -> ir.Module:

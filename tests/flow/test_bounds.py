@@ -105,3 +105,23 @@ def test_what_is_read_for_one_file_is_bounded(tmp_path: Path) -> None:
     result = checker.check(str(program), PLAN)
     assert checker.parsed < _Loader.MAX_TEXT + 3 * len(body)
     assert any("more code" in note for note in result.notes)
+
+
+def test_a_huge_neighbour_is_not_read(tmp_path: Path) -> None:
+    """Whoever checked it before: what is found in a file does not depend on that."""
+    huge = tmp_path / "huge.py"
+    filler = "".join(f"case{i} = ['{'x' * 80}', {i}]\n" for i in range(7_000))
+    huge.write_text(f"import torch\n{filler}def stop(model):\n    model.eval()\n")
+    assert huge.stat().st_size > Checker.MAX_NEIGHBOUR
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from huge import stop\n" + HEAD + "stop(model)\nmodel.zero_grad()\nmodel(x).backward()\n"
+    )
+    checker = Checker(Neighbourhood())
+    result = checker.check(str(program), PLAN)
+    assert checker.parsed < 10_000
+    assert any("too large" in note for note in result.notes)
+    checker.check(str(huge), PLAN)
+    again = checker.check(str(program), PLAN)
+    assert again.diagnostics == result.diagnostics
+    assert again.notes == result.notes
