@@ -23,7 +23,7 @@ import libcst
 
 from trainlint.flow import ir
 from trainlint.flow.walk import walk
-from trainlint.syntax.cut import bodies_of
+from trainlint.syntax.cut import cuts_of
 from trainlint.syntax.lower import lower
 from trainlint.syntax.portions import Portions
 
@@ -50,8 +50,8 @@ def measure(texts: list[str]) -> Counter[str]:
     for text in texts:
         clock.time("plain parse", lambda text=text: libcst.parse_module(text))
         clock.time("whole", lambda text=text: lower(text, "benchmark.py"))
-        bodies = clock.time("cut", lambda text=text: bodies_of(text))
-        portions = Portions(text, bodies)
+        cuts = clock.time("cut", lambda text=text: cuts_of(text))
+        portions = Portions(text, cuts)
         module = clock.time("outline", lambda file=portions: file.lower("benchmark.py"))
         nodes = clock.time("bodies", lambda module=module: _nodes(module))
         clock.time("locate", lambda file=portions, nodes=nodes: file.locate(nodes[-1:]))

@@ -44,7 +44,7 @@ def assert_same(folder: Path, text: str, code: str, monkeypatch: pytest.MonkeyPa
     """With and without bodies left out, one finding."""
     monkeypatch.setattr("trainlint.syntax.cut.MIN_BODY", 0)
     portions = found(folder, text)
-    monkeypatch.setattr("trainlint.syntax.parse.bodies_of", lambda text: ())
+    monkeypatch.setattr("trainlint.syntax.parse.cuts_of", lambda text: ())
     assert portions == found(folder, text)
     assert [each for each, _ in portions] == [code]
 

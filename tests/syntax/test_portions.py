@@ -19,7 +19,7 @@ from trainlint.core.diagnostic import Span
 from trainlint.flow import ir
 from trainlint.flow.walk import walk
 from trainlint.syntax import portions as made
-from trainlint.syntax.cut import MARK, bodies_of
+from trainlint.syntax.cut import MARK, cuts_of
 from trainlint.syntax.lower import lower
 from trainlint.syntax.parse import parse, refused
 from trainlint.syntax.portions import Portions
@@ -105,7 +105,7 @@ def even_short_bodies() -> Iterator[None]:
 
 def in_portions(text: str, path: str = "file.py") -> ir.Module:
     """The file with its bodies put off."""
-    return Portions(text, bodies_of(text)).lower(path)
+    return Portions(text, cuts_of(text)).lower(path)
 
 
 def places(module: ir.Module) -> Iterator[tuple[str, Span, Span]]:
@@ -140,7 +140,7 @@ def test_real_files(path: Path) -> None:
 @pytest.mark.parametrize("indent", ["    ", "\t", "  "], ids=["four", "tab", "two"])
 def test_all_shapes(newline: str, end: str, indent: str) -> None:
     text = (_PROGRAM.rstrip("\n") + end).replace("    ", indent).replace("\n", newline)
-    assert len(bodies_of(text)) >= 6
+    assert len(cuts_of(text)) >= 6
     assert_same(text)
 
 
@@ -224,7 +224,7 @@ def test_the_trees_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["no Python", "the mark itself", "no function"],
 )
 def test_nothing_is_left_out(text: str) -> None:
-    assert bodies_of(text) == ()
+    assert cuts_of(text) == ()
 
 
 def test_what_libcst_does_not_take_is_told_when_it_is_asked_for(
@@ -236,7 +236,7 @@ def test_what_libcst_does_not_take_is_told_when_it_is_asked_for(
     (_, function) = module.body
     assert isinstance(function, ir.Function)
     assert function.body == ()
-    monkeypatch.setattr("trainlint.syntax.parse.bodies_of", lambda text: ())
+    monkeypatch.setattr("trainlint.syntax.parse.cuts_of", lambda text: ())
     with pytest.raises(UnreadableSource) as caught:
         parse(source)
     problem = refused(source, module)
@@ -250,3 +250,30 @@ def test_what_libcst_does_not_take_is_told_when_it_is_asked_for(
 def test_what_libcst_does_not_take_outside_functions_is_told_at_once() -> None:
     with pytest.raises(UnreadableSource, match="is Python that libcst"):
         parse(Source("file.py", "(name): int\n" + _function("x = 1")))
+
+
+def _table(item: str) -> str:
+    items = "".join(
+        f"    ({n}, {item}, 'text(here)'): [{n}.5, None],  # f(x)\n" for n in range(2_000)
+    )
+    return f"import torch\nTABLE = {{\n{items}}}\nmodel.eval\n"
+
+
+def test_a_huge_table_is_not_parsed() -> None:
+    """Nothing is known of it, and what comes after it keeps its place."""
+    text = _table("torch.float16")
+    module = in_portions(text)
+    (_, assignment, reference) = module.body
+    assert isinstance(assignment, ir.Assign)
+    assert isinstance(assignment.value, ir.Name)
+    assert isinstance(reference, ir.Expression)
+    found = module.tree.locate([assignment.value.node, reference.node])
+    table = found[assignment.value.node].span
+    assert (table.start.row, table.start.column) == (2, 9)
+    assert (table.end.row, table.end.column) == (2_003, 2)
+    assert found[reference.node].span.start.row == 2_004
+
+
+def test_a_table_of_calls_is_parsed() -> None:
+    assert cuts_of(_table("torch.device(0)")) == ()
+    assert cuts_of("TABLE = [1, 2, 3]\n") == ()

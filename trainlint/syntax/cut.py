@@ -1,4 +1,4 @@
-"""A file's outline, and the bodies of its functions, which need not be parsed with it.
+"""A file's outline, and what need not be parsed with it: bodies of functions, and huge tables.
 
 Most bodies are never asked for: nothing that runs in the program leads to them, or their names
 alone say that they do nothing of interest. libcst's parser is the dearest step of a check, and its
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trainlint.syntax.source import line_starts
+from trainlint.syntax.words import code_of
 
 MARK = "0x7e11_"
 """How the number begins that stands in the outline for a body."""
@@ -47,10 +48,25 @@ class Body(NamedTuple):
 _NEWLINE = re.compile(r"\r\n?|\n")
 
 
-def bodies_of(text: str) -> tuple[Body, ...]:
-    """The bodies that can be left out of a file, in order; none if Python does not take the file.
+class Table(NamedTuple):
+    """Where a huge display without calls stands, whose items nobody asks for."""
 
-    They are those of functions that are in no other function.
+    start: int
+    end: int
+
+    def mark(self, number: int) -> str:
+        """What stands in the outline for this table: a value of which nothing is known."""
+        return "__left_out__"
+
+
+MIN_TABLE = 50_000
+"""Characters; libcst takes a kilobyte and more for each of a table's items."""
+
+
+def cuts_of(text: str) -> tuple[Body | Table, ...]:
+    """What can be left out of a file, in order; nothing if Python does not take the file.
+
+    The bodies are those of functions that are in no other function.
     """
     if MARK in text:
         return ()
@@ -61,22 +77,40 @@ def bodies_of(text: str) -> tuple[Body, ...]:
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
         return ()
     starts = line_starts(text)
-    found = (_body(function, text, starts) for function in _outermost(tree.body))
-    return tuple([body for body in found if body is not None])
+    found = (
+        _body(node, text, starts) if isinstance(node, _Function) else _table(node, text, starts)
+        for node in _outermost(tree.body)
+    )
+    return tuple([cut for cut in found if cut is not None])
 
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Display = ast.Dict | ast.List | ast.Set | ast.Tuple
 
 
-def _outermost(body: Sequence[ast.AST]) -> Iterator[_Function]:
+def _outermost(body: Sequence[ast.AST]) -> Iterator[_Function | _Display]:
     for node in body:
         if isinstance(node, _Function):
             yield node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            if isinstance(node.value, _Display):
+                yield node.value
         else:
             for field in ("body", "handlers", "orelse", "finalbody", "cases"):
                 inner = getattr(node, field, None)
                 if isinstance(inner, list):
                     yield from _outermost(inner)
+
+
+_CALL = re.compile(r"[\w)\]][ \t]*\(")
+
+
+def _table(display: _Display, text: str, starts: Sequence[int]) -> Table | None:
+    start = _offset(text, starts[display.lineno - 1], display.col_offset)
+    end = _offset(text, starts[(display.end_lineno or 1) - 1], display.end_col_offset or 0)
+    if end - start < MIN_TABLE or _CALL.search(code_of(text[start:end])):
+        return None
+    return Table(start, end)
 
 
 _INDENT = re.compile(r"[ \t]+(?=\S)")

@@ -7,7 +7,7 @@ import warnings
 from libcst import LIBCST_VERSION, ParserSyntaxError
 
 from trainlint.flow import ir
-from trainlint.syntax.cut import bodies_of
+from trainlint.syntax.cut import cuts_of
 from trainlint.syntax.guard import guard
 from trainlint.syntax.lower import lower
 from trainlint.syntax.portions import Portions
@@ -24,10 +24,10 @@ def parse(source: Source) -> ir.Module:
 
 
 def _lowered(source: Source) -> ir.Module:
-    bodies = () if source.is_notebook else bodies_of(source.text)
-    if bodies:
+    cuts = () if source.is_notebook else cuts_of(source.text)
+    if cuts:
         try:
-            return Portions(source.text, bodies).lower(source.path)
+            return Portions(source.text, cuts).lower(source.path)
         except ParserSyntaxError:
             pass  # as a whole, so that the error has its place
     return lower(source.text, source.path, cell_starts=source.cell_starts)

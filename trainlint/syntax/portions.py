@@ -16,7 +16,7 @@ from typing import NamedTuple
 from libcst import ParserSyntaxError
 
 from trainlint.flow import ir
-from trainlint.syntax.cut import Body
+from trainlint.syntax.cut import Body, Table
 from trainlint.syntax.depth import deep_stack
 from trainlint.syntax.lean import parse_module
 from trainlint.syntax.lower import lower_body, lower_outline
@@ -36,13 +36,13 @@ class Refusal(NamedTuple):
 
 
 class Portions:
-    """The text of a file and where its bodies are."""
+    """The text of a file and what is left out of its outline."""
 
-    __slots__ = ("_bodies", "_line_starts", "_text", "refusal")
+    __slots__ = ("_cuts", "_line_starts", "_text", "refusal")
 
-    def __init__(self, text: str, bodies: Sequence[Body]) -> None:
+    def __init__(self, text: str, cuts: Sequence[Body | Table]) -> None:
         self._text = text
-        self._bodies = bodies
+        self._cuts = cuts
         self._line_starts = line_starts(text)
         self.refusal: Refusal | None = None
         """Why the bodies that were asked for are not all known; who asks anew sets it back."""
@@ -82,11 +82,11 @@ class Portions:
         return tree
 
     def _left_out(self) -> list[ir.LeftOut]:
-        return [_LeftOut(self, number) for number in range(len(self._bodies))]
+        return [_LeftOut(self, number) for number in range(len(self._cuts))]
 
     def text(self, number: int) -> str:
         """The text of a body."""
-        return self._text[self._bodies[number].start : self._bodies[number].end]
+        return self._text[self._cuts[number].start : self._cuts[number].end]
 
     def inside(self, number: int) -> ir.Inside | None:
         """A body; None if libcst does not take it."""
@@ -95,24 +95,25 @@ class Portions:
                 tree = self._body(number)
                 inside = lower_body(tree)
         except (ParserSyntaxError, RecursionError, ValueError) as error:
-            before = bisect_left(self._line_starts, self._bodies[number].start) - 1
+            before = bisect_left(self._line_starts, self._cuts[number].start) - 1
             self.refusal = self.refusal or Refusal(error, before)
             return None
         _TREES.keep(self, number + 1, tree)
         return inside
 
     def _body(self, number: int) -> Tree:
-        body = self._bodies[number]
+        body = self._cuts[number]
+        assert isinstance(body, Body)
         program = body.program(self._text)
         moved = body.start - len(body.header(self._text))
         file = Excerpt(self._line_starts, moved.__add__)
         return Tree(program, parse_module(program), file, (number + 1) * _NUMBERS)
 
     def _outline(self) -> Tree:
-        text, bodies = self._text, self._bodies
-        marks = [body.mark(number) for number, body in enumerate(bodies)]
-        ends = [0, *(body.end for body in bodies)]
-        starts = [*(body.start for body in bodies), len(text)]
+        text, cuts = self._text, self._cuts
+        marks = [cut.mark(number) for number, cut in enumerate(cuts)]
+        ends = [0, *(cut.end for cut in cuts)]
+        starts = [*(cut.start for cut in cuts), len(text)]
         kept = [text[end:start] for end, start in zip(ends, starts, strict=True)]
         pieces = [piece for pair in zip(kept, marks) for piece in pair]
         outline = "".join([*pieces, kept[-1]])
