@@ -14,7 +14,8 @@ class UnreadableFile(Rule[Event], code="TL002", name="unreadable-file", severity
     What cannot be read cannot be checked: a file or folder without permission, a pipe, bytes that
     are not in the encoding that the file declares (UTF-8 unless a `# -*- coding: ... -*-` line
     says otherwise), a notebook that is not valid JSON, a file larger than trainlint parses, Python
-    of a form that its parser, libcst, does not know (`(name): int = 1`).
+    of a form that its parser, libcst, does not know (`(name): int = 1`) where
+    a rule has to look at it.
 
     This is reported whatever rules are selected, so that a file that could not be checked never
     looks like a clean one; `ignore = ["TL002"]` or `per-file-ignores` turns it off.
